@@ -1,0 +1,25 @@
+"""Errors that this project raises on purpose; anything else is a bug."""
+
+
+class WorldsimError(Exception):
+    """Base of every error this project raises on purpose."""
+
+    exit_code = 3
+
+
+class CheckpointError(WorldsimError):
+    """A world or checkpoint cannot be used: missing, corrupt, or written for another format."""
+
+
+class DataError(WorldsimError):
+    """A video, recording or side file cannot be used."""
+
+
+class ProtocolError(WorldsimError):
+    """The peer sent bytes that are not a valid message."""
+
+
+class MachineError(WorldsimError):
+    """This machine lacks something: a library, a display, a free port."""
+
+    exit_code = 4
