@@ -1,0 +1,94 @@
+"""The tokenizer: streaming, causal to the bit, and no leak between players."""
+
+import numpy as np
+import pytest
+import torch
+
+from worldsim.tokenizer import Tokenizer, TokenizerConfig, to_frames, to_pixels
+from worldsim.tokenizer.blocks import warp
+
+CONFIG = TokenizerConfig(height=32, width=48, channels=8)
+
+
+def model() -> Tokenizer:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(CONFIG)
+    for parameter in tokenizer.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return tokenizer.requires_grad_(False)
+
+
+def pixels(batch: int = 2, ticks: int = 6) -> torch.Tensor:
+    torch.manual_seed(1)
+    return torch.rand(batch, ticks, 3, CONFIG.height, CONFIG.width) * 2 - 1
+
+
+def test_one_latent_frame_per_video_frame_each_token_of_unit_length() -> None:
+    latents = model().encode(pixels())
+
+    assert latents.shape == (2, 6, CONFIG.num_tokens, CONFIG.channels)
+    torch.testing.assert_close(latents.square().mean(-1), torch.ones(2, 6, CONFIG.num_tokens))
+
+
+def test_decoding_in_two_parts_with_the_cache_carried_equals_decoding_at_once() -> None:
+    tokenizer = model()
+    latents = tokenizer.encode(pixels())
+
+    whole, _ = tokenizer.decode(latents, tokenizer.decoder.empty_cache(2))
+    first, cache = tokenizer.decode(latents[:, :2], tokenizer.decoder.empty_cache(2))
+    second, _ = tokenizer.decode(latents[:, 2:], cache)
+
+    assert torch.equal(torch.cat([first, second], dim=1), whole)
+
+
+def test_later_frames_never_change_earlier_latents_or_pictures() -> None:
+    tokenizer, clip = model(), pixels()
+    changed = clip.clone()
+    changed[:, 3:] = -changed[:, 3:]
+
+    def through(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        latents = tokenizer.encode(x)
+        shown, _ = tokenizer.decode(latents, tokenizer.decoder.empty_cache(2))
+        return latents, shown
+
+    latents, shown = through(clip)
+    other_latents, other_shown = through(changed)
+
+    assert torch.equal(latents[:, :3], other_latents[:, :3])
+    assert torch.equal(shown[:, :3], other_shown[:, :3])
+    assert not torch.equal(shown[:, 3:], other_shown[:, 3:])
+
+
+def test_the_cache_of_one_player_does_not_reach_another() -> None:
+    tokenizer, clip = model(), pixels()
+    latents = tokenizer.encode(clip)
+    start = tokenizer.show(clip[:, 0], latents[:, 0])
+    shown, _ = tokenizer.decode(latents[:, 1:], start)
+
+    other = tokenizer.show(-clip[:, 0], latents[:, 0])
+    other.picture[1] = clip[1, 0]
+    other_shown, _ = tokenizer.decode(latents[:, 1:], other)
+
+    assert torch.equal(shown[1], other_shown[1])
+    assert not torch.equal(shown[0], other_shown[0])
+
+
+def test_a_warp_by_whole_pixels_is_a_shift() -> None:
+    picture = pixels()[:, 0]
+    flow = torch.zeros(2, 2, CONFIG.height, CONFIG.width)
+    flow[:, 0] = 3
+
+    moved = warp(picture, flow)
+
+    torch.testing.assert_close(moved[..., :-3], picture[..., 3:], atol=1e-4, rtol=0)
+
+
+def test_frames_survive_the_way_to_pixels_and_back() -> None:
+    frames = torch.from_numpy(np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3))
+
+    assert torch.equal(to_frames(to_pixels(frames)), frames)
+
+
+def test_a_size_that_is_no_whole_number_of_tokens_is_refused() -> None:
+    with pytest.raises(ValueError, match="multiple of 16, got 130x96"):
+        TokenizerConfig(width=130)

@@ -1,0 +1,59 @@
+"""Convolutional parts shared by the encoder and the decoder."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Conv(nn.Module):
+    """A convolution whose weight is stored as a matrix, (out, in * k * k): Muon takes matrices."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1) -> None:
+        super().__init__()
+        like = nn.Conv2d(inputs, outputs, kernel)
+        self.weight = nn.Parameter(like.weight.detach().flatten(1))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self._shape = (outputs, inputs, kernel, kernel)
+        self._stride, self._padding = stride, (kernel - 1) // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H / stride, W / stride)."""
+        weight = self.weight.view(self._shape)
+        return F.conv2d(x, weight, self.bias, self._stride, self._padding)
+
+
+class Residual(nn.Module):
+    """x + conv(act(conv(norm(x)))), 3x3 through a narrow middle: (B, D, H, W) -> (B, D, H, W).
+
+    Starts as the identity. The norm is over the channels of each place, so that a place does not
+    know how bright the others are. Widths are multiples of 32: others make bfloat16 convolutions
+    several times slower on a CPU.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.first = Conv(width, hidden, 3)
+        self.second = Conv(hidden, width, 3)
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # channels_last makes the channels the last, contiguous dimension: no copy
+        normed = F.rms_norm(x.permute(0, 2, 3, 1), (x.shape[1],)).permute(0, 3, 1, 2)
+        return x + self.second(F.silu(self.first(normed)))
+
+
+def warp(picture: Tensor, flow: Tensor) -> Tensor:
+    """Fetch each pixel from where `flow` points: out(p) = picture(p + flow(p)), bilinear.
+
+    picture (B, C, H, W), flow (B, 2, H, W) in pixels, x then y -> (B, C, H, W). Outside the
+    picture its border is repeated.
+    """
+    _, _, height, width = picture.shape
+    y = torch.arange(height, device=picture.device, dtype=torch.float32)
+    x = torch.arange(width, device=picture.device, dtype=torch.float32)
+    # fp32: a pixel position needs more than the 8 bits of bfloat16's mantissa
+    flow = flow.float()
+    grid_x = (flow[:, 0] + x) * (2 / (width - 1)) - 1
+    grid_y = (flow[:, 1] + y[:, None]) * (2 / (height - 1)) - 1
+    grid = torch.stack([grid_x, grid_y], dim=-1)
+    return F.grid_sample(picture.float(), grid, padding_mode="border", align_corners=True)
