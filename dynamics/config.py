@@ -1,0 +1,36 @@
+"""Shape of the dynamics model."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicsConfig:
+    """A grid of tokens per tick, mixed over space by attention and over time by Mamba-2."""
+
+    rows: int = 6  # tokens down
+    columns: int = 8  # tokens across
+    channels: int = 48  # numbers per token
+    num_actions: int = 8
+    width: int = 160  # D, features per token
+    heads: int = 5
+    state_size: int = 32  # N, numbers that the memory keeps per feature
+    registers: int = 4  # tokens that belong to no place on the screen
+    trunk_layers: int = 3
+    head_layers: int = 2
+    expand: int = 2  # hidden width of the feed-forward layers, in widths
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(
+                f"width must be a multiple of heads, got {self.width} and {self.heads}"
+            )
+
+    @property
+    def num_tokens(self) -> int:
+        """P, tokens per frame."""
+        return self.rows * self.columns
+
+    @property
+    def num_places(self) -> int:
+        """S, tokens and registers."""
+        return self.num_tokens + self.registers

@@ -1,0 +1,51 @@
+"""Trunk and head together: the next latent, and the memory after it.
+
+Shapes: B batch, T ticks, P tokens, C channels, S places, D width.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from worldsim.dynamics import flow
+from worldsim.dynamics.config import DynamicsConfig
+from worldsim.dynamics.head import Head
+from worldsim.dynamics.trunk import Trunk, TrunkState
+
+
+class Dynamics(nn.Module):
+    def __init__(self, config: DynamicsConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = Trunk(config)
+        self.head = Head(config)
+
+    @property
+    def unknown_action(self) -> int:
+        """The action of a tick that nobody recorded."""
+        return self.config.num_actions
+
+    def predict(
+        self,
+        context: Tensor,
+        latent: Tensor,
+        before: Tensor,
+        action: Tensor,
+        level: Tensor,
+        *,
+        noise: Tensor,
+        steps: int,
+    ) -> Tensor:
+        """The latent that follows `action`: context (B, S, D), latents (B, P, C), (B,), (B,),
+        noise (B, P, C) -> (B, P, C)."""
+
+        def at(x: Tensor, time: float, size: float) -> Tensor:
+            clock = torch.stack(
+                [torch.full_like(level, time), torch.full_like(level, size), level], dim=-1
+            )
+            return self.head(x, clock, context, latent, before, action)  # type: ignore[no-any-return]
+
+        return flow.sample(at, noise, steps)
+
+    def initial_state(self, batch: int) -> TrunkState:
+        """Memory of a world in which nothing has happened yet."""
+        return self.trunk.initial_state(batch)

@@ -1,0 +1,112 @@
+"""The memory trunk: reads what happened, one tick at a time, and keeps what will matter.
+
+Per layer: attention over the places of a frame, a Mamba-2 state per place over time, a feed-forward
+layer. The trunk sees the clean latent and the action that led to it; it does not need the next
+action, so in play it runs after the frame has left.
+
+Shapes: B batch, T ticks, P tokens, C channels, S places (tokens, then registers), D width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from worldsim.dynamics.attention import SpatialAttention
+from worldsim.dynamics.config import DynamicsConfig
+from worldsim.dynamics.layers import FeedForward
+from worldsim.dynamics.ssm import Mamba2
+
+
+@dataclass(frozen=True)
+class TrunkState:
+    """What the trunk remembers."""
+
+    memory: tuple[Tensor, ...]  # one (B, S, H, E, N) per layer
+    latent: Tensor  # (B, P, C), the last latent that was read
+
+
+class TrunkLayer(nn.Module):
+    def __init__(self, config: DynamicsConfig) -> None:
+        super().__init__()
+        d = config.width
+        self.norms = nn.ModuleList(nn.RMSNorm(d) for _ in range(3))
+        self.space = SpatialAttention(config, conditioned=False)
+        self.time = Mamba2(d, config.heads, config.state_size)
+        self.feed = FeedForward(d, config.expand)
+
+    def forward(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, S, D), (B, S, H, E, N) -> the same two, after T ticks."""
+        b, t, s, _ = x.shape
+        x = x + self.space(self.norms[0](x).flatten(0, 1)).unflatten(0, (b, t))
+        y = self.norms[1](x).transpose(1, 2).flatten(0, 1)
+        y, memory = self.time(y, memory.flatten(0, 1))
+        x = x + y.unflatten(0, (b, s)).transpose(1, 2)
+        return x + self.feed(self.norms[2](x)), memory.unflatten(0, (b, s))
+
+    def step(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, S, D), (B, S, H, E, N) -> the same two, one tick later."""
+        b, s, _ = x.shape
+        x = x + self.space(self.norms[0](x))
+        y, memory = self.time.step(self.norms[1](x).flatten(0, 1), memory.flatten(0, 1))
+        x = x + y.unflatten(0, (b, s))
+        return x + self.feed(self.norms[2](x)), memory.unflatten(0, (b, s))
+
+
+class Trunk(nn.Module):
+    def __init__(self, config: DynamicsConfig) -> None:
+        super().__init__()
+        d = config.width
+        self.config = config
+        self.read = nn.Linear(2 * config.channels, d)
+        self.places = nn.Parameter(0.02 * torch.randn(config.num_places, d))
+        # one row more than there are actions: "unknown", for context without a record of keys
+        self.action = nn.Embedding(config.num_actions + 1, d)
+        self.level = nn.Linear(1, d)
+        self.layers = nn.ModuleList(TrunkLayer(config) for _ in range(config.trunk_layers))
+        self.norm = nn.RMSNorm(d)
+
+    def initial_state(self, batch: int) -> TrunkState:
+        """Memory of a world in which nothing has happened yet."""
+        c, s = self.config, self.config.num_places
+        memory = tuple(
+            layer.time.initial_state(batch * s).unflatten(0, (batch, s))  # type: ignore[operator,union-attr]
+            for layer in self.layers
+        )
+        latent = self.places.new_zeros(batch, c.num_tokens, c.channels)
+        return TrunkState(memory=memory, latent=latent)
+
+    def forward(
+        self, latents: Tensor, actions: Tensor, levels: Tensor, state: TrunkState
+    ) -> tuple[Tensor, TrunkState]:
+        """Read T ticks.
+
+        latents (B, T, P, C); actions (B, T), the action that led to each latent, num_actions if
+        unknown; levels (B, T), standard deviation of the noise in each latent -> context
+        (B, T, S, D) for the head, state after the last tick.
+        """
+        before = torch.cat([state.latent[:, None], latents[:, :-1]], dim=1)
+        x = self._embed(latents, before, actions, levels)
+        memory = []
+        for layer, m in zip(self.layers, state.memory, strict=True):
+            x, m = layer(x, m)
+            memory.append(m)
+        return self.norm(x), TrunkState(memory=tuple(memory), latent=latents[:, -1])
+
+    def step(
+        self, latent: Tensor, action: Tensor, level: Tensor, state: TrunkState
+    ) -> tuple[Tensor, TrunkState]:
+        """(B, P, C), (B,), (B,), state -> context (B, S, D), next state."""
+        x = self._embed(latent, state.latent, action, level)
+        memory = []
+        for layer, m in zip(self.layers, state.memory, strict=True):
+            x, m = layer.step(x, m)  # type: ignore[operator]
+            memory.append(m)
+        return self.norm(x), TrunkState(memory=tuple(memory), latent=latent)
+
+    def _embed(self, latent: Tensor, before: Tensor, action: Tensor, level: Tensor) -> Tensor:
+        """(..., P, C) twice, (...), (...) -> (..., S, D)."""
+        tokens = self.read(torch.cat([latent, latent - before], dim=-1))
+        registers = tokens.new_zeros(*tokens.shape[:-2], self.config.registers, tokens.shape[-1])
+        told = self.action(action) + self.level(level[..., None])
+        return torch.cat([tokens, registers], dim=-2) + self.places + told[..., None, :]

@@ -1,0 +1,97 @@
+"""The trunk: one function in two forms, causal to the bit, and no leak between players."""
+
+from dataclasses import replace
+
+import torch
+
+from worldsim.dynamics import Dynamics, DynamicsConfig, TrunkState
+
+CONFIG = DynamicsConfig(
+    rows=2, columns=3, channels=4, num_actions=3, width=12, heads=3, state_size=4, registers=1,
+    trunk_layers=2, head_layers=1,
+)  # fmt: skip
+TICKS = 40
+
+
+def model() -> Dynamics:
+    torch.manual_seed(0)
+    dynamics = Dynamics(CONFIG).double()
+    for parameter in dynamics.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return dynamics.requires_grad_(False)
+
+
+def clip(batch: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(1)
+    latents = torch.randn(batch, TICKS, CONFIG.num_tokens, CONFIG.channels).double()
+    return latents, torch.randint(0, 3, (batch, TICKS)), torch.rand(batch, TICKS).double()
+
+
+def run(dynamics: Dynamics, *inputs: torch.Tensor) -> tuple[torch.Tensor, TrunkState]:
+    context, state = dynamics.trunk(*inputs, dynamics.initial_state(len(inputs[0])))
+    return context, state
+
+
+def test_stepping_equals_running_the_clip_at_once() -> None:
+    dynamics = model()
+    latents, actions, levels = clip()
+
+    outputs, final = run(dynamics, latents, actions, levels)
+
+    state = dynamics.initial_state(2)
+    for t in range(TICKS):
+        context, state = dynamics.trunk.step(latents[:, t], actions[:, t], levels[:, t], state)
+        torch.testing.assert_close(context, outputs[:, t])
+    for stepped, at_once in zip(state.memory, final.memory, strict=True):
+        torch.testing.assert_close(stepped, at_once)
+
+
+def test_what_comes_later_never_changes_what_came_before() -> None:
+    dynamics = model()
+    latents, actions, levels = clip()
+    before, _ = run(dynamics, latents, actions, levels)
+
+    latents[:, 20:] += 1
+    actions[:, 20:] = (actions[:, 20:] + 1) % 3
+    after, _ = run(dynamics, latents, actions, levels)
+
+    assert torch.equal(before[:, :20], after[:, :20])
+    assert not torch.equal(before[:, 20:], after[:, 20:])
+
+
+def test_two_players_in_a_batch_do_not_leak_into_each_other() -> None:
+    dynamics = model()
+    latents, actions, levels = clip()
+    before, _ = run(dynamics, latents, actions, levels)
+
+    latents[0] += 1
+    after, _ = run(dynamics, latents, actions, levels)
+
+    assert torch.equal(before[1], after[1])
+
+
+def test_the_head_answers_the_action_from_the_first_update_on() -> None:
+    dynamics = model()
+    latents, actions, levels = clip()
+    context, state = run(dynamics, latents, actions, levels)
+    noise = torch.zeros_like(state.latent)
+
+    def predict(action: int) -> torch.Tensor:
+        chosen = torch.full((2,), action)
+        return dynamics.predict(
+            context[:, -1], state.latent, latents[:, -2], chosen, levels[:, -1],
+            noise=noise, steps=1,
+        )  # fmt: skip
+
+    assert not torch.allclose(predict(0), predict(1))
+
+
+def test_a_state_is_a_value() -> None:
+    dynamics = model()
+    latents, actions, levels = clip()
+    state = dynamics.initial_state(2)
+    kept = replace(state, memory=tuple(m.clone() for m in state.memory))
+
+    dynamics.trunk.step(latents[:, 0], actions[:, 0], levels[:, 0], state)
+
+    assert all(torch.equal(a, b) for a, b in zip(state.memory, kept.memory, strict=True))
