@@ -1,0 +1,139 @@
+"""A world folder: config.json, model.safetensors, README.md, start clip. Never pickle.
+
+The same folder works on disk, inside the installed package and on a model hub.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from worldsim.dynamics import DynamicsConfig
+from worldsim.errors import CheckpointError
+from worldsim.tokenizer import TokenizerConfig
+
+FORMAT_VERSION = 1
+SHIPPED = Path(__file__).parent / "worlds"
+HUB_FILES = ["config.json", "model.safetensors", "README.md", "start.*"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldConfig:
+    """config.json."""
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    fps: float  # Hz
+    sample_rate: int | None = None  # Hz
+    actions: list[str]  # one name per code
+    bindings: dict[str, int]  # control -> code
+    tokenizer: TokenizerConfig
+    dynamics: DynamicsConfig
+    start_actions: list[int] = field(default_factory=list)  # between the frames of the start clip
+    training: dict[str, Any] = field(default_factory=dict)  # the account that the model card tells
+
+
+def find_world(name: str | Path) -> Path:
+    """The folder of a world: a path, the name of a shipped one, or OWNER/NAME on a model hub."""
+    path = Path(name)
+    if (path / "config.json").is_file():
+        return path
+    shipped = SHIPPED / str(name)
+    if path.name == str(name) and (shipped / "config.json").is_file():
+        return shipped
+    known = ", ".join(sorted(p.name for p in SHIPPED.iterdir() if p.is_dir()))
+    if path.exists() or str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
+        raise CheckpointError(
+            f"{name}: no world here (a world folder has a config.json); shipped worlds: {known}"
+        )
+    return _from_hub(str(name))
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(f"{name}: not a folder here, and not on the hub: {error}") from error
+
+
+def read_config(folder: Path) -> WorldConfig:
+    """config.json of a world folder; CheckpointError names the key that is wrong."""
+    path = folder / "config.json"
+    try:
+        raw = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    if not isinstance(raw, dict):
+        raise CheckpointError(f"{path}: expected an object with the world's settings")
+    version = raw.get("format_version")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: format_version is {version}, this worldsim reads {FORMAT_VERSION}"
+        )
+    parts: dict[str, type] = {"tokenizer": TokenizerConfig, "dynamics": DynamicsConfig}
+    for key, kind in parts.items():
+        _refuse_unknown(raw.get(key, {}), kind, f"{path}: {key}.")
+    return _convert(raw, WorldConfig, str(path))
+
+
+def _convert(raw: Mapping[str, Any], kind: type[T], where: str) -> T:
+    _refuse_unknown(raw, kind, f"{where}: ")
+    try:
+        return msgspec.convert(raw, kind)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise CheckpointError(f"{where}: {error}") from error
+
+
+def _refuse_unknown(raw: Any, kind: type, where: str) -> None:
+    known = {f.name for f in fields(kind)}
+    unknown = sorted(set(raw) - known) if isinstance(raw, dict) else []
+    if unknown:
+        raise CheckpointError(f"{where}{unknown[0]} is not a setting; known: {sorted(known)}")
+
+
+def read_weights(folder: Path, model: nn.Module) -> str:
+    """Fill `model` from model.safetensors (16 bits on disk, 32 in memory); returns its sha256."""
+    path = folder / "model.safetensors"
+    try:
+        stored = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path}: {error}; the file is missing or truncated, get the world again"
+        ) from error
+    wanted = model.state_dict()
+    for name, tensor in wanted.items():
+        if name not in stored or stored[name].shape != tensor.shape:
+            raise CheckpointError(
+                f"{path}: {name} is missing or has another shape than config.json"
+            )
+        if not torch.isfinite(stored[name]).all():
+            raise CheckpointError(f"{path}: {name} holds values that are not finite")
+    model.load_state_dict({name: stored[name].float() for name in wanted})
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_world(folder: Path, config: WorldConfig, model: nn.Module) -> None:
+    """Write config.json and model.safetensors, each beside its final name and then renamed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights: dict[str, Tensor] = {
+        k: v.detach().to(torch.float16).contiguous() for k, v in model.state_dict().items()
+    }
+    draft = folder / ".model.safetensors.tmp"
+    save_file(weights, draft, metadata={"format": "pt"})
+    os.replace(draft, folder / "model.safetensors")
+    draft = folder / ".config.json.tmp"
+    draft.write_text(json.dumps(asdict(config), indent=2) + "\n")
+    os.replace(draft, folder / "config.json")

@@ -1,0 +1,69 @@
+"""Everything that a live world remembers, as a value.
+
+A state is never changed in place: `World.step` returns a new one, so that rewinding is keeping an
+old one and forking is using one twice. Every tensor has the batch of players as its leading
+dimension, which makes a batch of worlds a stack of states.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from worldsim.dynamics import TrunkState
+from worldsim.tokenizer import DecoderCache
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldState:
+    """The state of B players. Shapes: L layers of the trunk, S places, H heads, E features of a
+    head, N state size, P tokens, C channels, D width."""
+
+    memory: Tensor  # (B, L, S, H, E, N), the trunk's Mamba states
+    latent: Tensor  # (B, P, C), what is shown now
+    before: Tensor  # (B, P, C), what was shown a tick earlier
+    context: Tensor  # (B, S, D), what the trunk made of everything so far
+    picture: Tensor  # (B, 3, H, W) in [-1, 1], from which the decoder carries texture over
+    tick: Tensor  # int64 (B,), ticks since the world began
+    seed: Tensor  # int64 (B,); with the tick it determines the noise of the next frame
+
+    @property
+    def batch(self) -> int:
+        """B, the number of players."""
+        return len(self.tick)
+
+    @property
+    def trunk(self) -> TrunkState:
+        """The part that the trunk carries on."""
+        return TrunkState(memory=tuple(self.memory.unbind(dim=1)), latent=self.latent)
+
+    @property
+    def cache(self) -> DecoderCache:
+        """The part that the decoder carries on."""
+        return DecoderCache(picture=self.picture, latent=self.latent)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name; `WorldState(**tensors)` is the inverse."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def select(self, index: int) -> "WorldState":
+        """One player of the batch, as a batch of one."""
+        return self._map(lambda x: x[index : index + 1])
+
+    def repeat(self, batch: int) -> "WorldState":
+        """The same moment for `batch` players, from a batch of one."""
+        return self._map(lambda x: x.expand(batch, *x.shape[1:]))
+
+    def without_memory(self) -> "WorldState":
+        """The same moment with the trunk's memory of the past wiped."""
+        return replace(self, memory=torch.zeros_like(self.memory))
+
+    @staticmethod
+    def stack(states: Sequence["WorldState"]) -> "WorldState":
+        """The players of several states side by side in one batch."""
+        parts = [state.tensors() for state in states]
+        return WorldState(**{k: torch.cat([part[k] for part in parts]) for k in parts[0]})
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "WorldState":
+        return WorldState(**{k: change(v) for k, v in self.tensors().items()})

@@ -1,0 +1,293 @@
+"""A world: (state, action) -> (state, frame, sound, objects).
+
+A tick has two halves. `predict` is late: it needs the action, and the frame comes out of it.
+`advance` is early: it reads the new frame into memory once the frame has left. `step` does both.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from worldsim import start
+from worldsim.dynamics import Dynamics
+from worldsim.dynamics.flow import STEPS
+from worldsim.folder import WorldConfig, find_world, read_config, read_weights
+from worldsim.snapshot import decode_state, encode_state
+from worldsim.state import WorldState
+from worldsim.tokenizer import Tokenizer, to_frames, to_pixels
+
+Frames = NDArray[np.uint8]
+ENCODE_BATCH = 64  # frames that the encoder reads at once: bounds its memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What one tick shows. Absent parts are None."""
+
+    frame: Frames  # (B, H, W, 3)
+    audio: NDArray[np.float32] | None = None  # (B, sample_rate / fps), -1..1
+    objects: NDArray[np.float32] | None = None  # (B, K, D)
+    alarm: NDArray[np.bool_] | None = None  # (B,)
+    timing: dict[str, float] = field(default_factory=dict)  # ms per stage of this tick
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """A tick that has been shown but not yet remembered."""
+
+    output: Output
+    state: WorldState  # before the tick
+    action: Tensor  # int64 (B,)
+    latent: Tensor  # (B, P, C)
+    picture: Tensor  # (B, 3, H, W)
+
+
+class WorldModel(nn.Module):
+    """The networks of a world, under the names that they have in model.safetensors."""
+
+    def __init__(self, config: WorldConfig) -> None:
+        super().__init__()
+        self.tokenizer = Tokenizer(config.tokenizer)
+        self.dynamics = Dynamics(config.dynamics)
+
+
+class World:
+    """A trained world. Get one from `World.load`; it holds weights only, all memory is in states.
+
+    `flow_steps` is K: 1 is the deterministic prediction, 2 and 4 sample.
+    """
+
+    def __init__(
+        self, folder: Path, config: WorldConfig, model: WorldModel, weights_hash: str
+    ) -> None:
+        self.config, self.name, self.hash = config, config.name, weights_hash
+        self.fps, self.sample_rate = config.fps, config.sample_rate
+        self.frame_size = (config.tokenizer.height, config.tokenizer.width)
+        self.actions, self.bindings = list(config.actions), dict(config.bindings)
+        self.device = next(model.parameters()).device
+        self.flow_steps = 2
+        self._folder = folder
+        self._model = model
+        self._start: WorldState | None = None
+
+    @classmethod
+    def load(cls, name: str | Path, device: str = "cpu", *, flow_steps: int = 2) -> Self:
+        """A shipped world by name, a world folder, or OWNER/NAME on a model hub.
+
+        Raises CheckpointError if there is none, or if it is damaged or of another format.
+        """
+        if flow_steps not in STEPS:
+            raise ValueError(f"flow_steps must be one of {STEPS}, got {flow_steps}")
+        folder = find_world(name)
+        config = read_config(folder)
+        model = WorldModel(config)
+        digest = read_weights(folder, model)
+        world = cls(folder, config, model.to(device).eval().requires_grad_(False), digest)
+        world.flow_steps = flow_steps
+        return world
+
+    @property
+    def num_actions(self) -> int:
+        """A: actions are 0..A-1."""
+        return len(self.actions)
+
+    @torch.inference_mode()
+    def reset(
+        self,
+        frames: Frames | None = None,
+        seed: int | Sequence[int] = 0,
+        batch: int = 1,
+        actions: ArrayLike | None = None,
+    ) -> WorldState:
+        """A new world, after a look at `frames` (or at the start scene, if None).
+
+        frames: uint8 (T, H, W, 3), the same for all `batch` players, or (B, T, H, W, 3). actions:
+        ints (T - 1,) or (B, T - 1), what was done between them; unknown if None. seed: one for
+        player 0 (player i gets seed + i), or one per player.
+        """
+        if frames is None:
+            if self._start is None:
+                shown = start.read_start(self._folder, self.frame_size)
+                self._start = self._look(shown[None], self.config.start_actions or None)
+            state = self._start.repeat(batch)
+        else:
+            self._check_frames(frames)
+            several = frames.ndim == 5
+            state = self._look(frames if several else frames[None], actions)
+            state = state if several else state.repeat(batch)
+        seeds = [seed + i for i in range(state.batch)] if isinstance(seed, int) else list(seed)
+        if len(seeds) != state.batch:
+            raise ValueError(f"seed must be one int or {state.batch} ints, got {len(seeds)}")
+        tensors = state.tensors() | {"seed": torch.tensor(seeds, device=self.device)}
+        return WorldState(**tensors)
+
+    def step(self, state: WorldState, action: int | ArrayLike) -> tuple[WorldState, Output]:
+        """One tick. action: an int for all players, or ints (B,), each below `num_actions`."""
+        prediction = self.predict(state, action)
+        begun = time.perf_counter()
+        state = self.advance(prediction)
+        prediction.output.timing["trunk_ms"] = 1e3 * (time.perf_counter() - begun)
+        return state, prediction.output
+
+    @torch.inference_mode()
+    def predict(self, state: WorldState, action: int | ArrayLike) -> Prediction:
+        """The late half of a tick: the frame that follows `action`."""
+        chosen = self._check_action(action, state.batch)
+        begun = time.perf_counter()
+        latent = self._model.dynamics.predict(
+            state.context,
+            state.latent,
+            state.before,
+            chosen,
+            torch.zeros(state.batch, device=self.device),
+            noise=self._noise(state),
+            steps=self.flow_steps,
+        )
+        predicted = time.perf_counter()
+        pixels, cache = self._model.tokenizer.decoder.step(latent, state.cache)
+        frame = to_frames(pixels).cpu().numpy()
+        timing = {
+            "head_ms": 1e3 * (predicted - begun),
+            "decode_ms": 1e3 * (time.perf_counter() - predicted),
+        }
+        return Prediction(
+            output=Output(frame=frame, timing=timing),
+            state=state,
+            action=chosen,
+            latent=latent,
+            picture=cache.picture,
+        )
+
+    @torch.inference_mode()
+    def advance(self, prediction: Prediction) -> WorldState:
+        """The early half: remember what was shown."""
+        p = prediction
+        return self._read(p.state, p.latent, p.picture, p.action)
+
+    @torch.inference_mode()
+    def observe(self, state: WorldState, frame: Frames, action: int | ArrayLike) -> WorldState:
+        """Remember a real frame, uint8 (B, H, W, 3), that followed `action`, instead of a
+        predicted one."""
+        self._check_frames(frame)
+        pixels = to_pixels(torch.from_numpy(frame).to(self.device))
+        latent = self._model.tokenizer.encode(pixels[:, None])[:, 0]
+        return self._read(state, latent, pixels, self._check_action(action, state.batch))
+
+    @torch.inference_mode()
+    def reconstruct(self, frames: Frames, *, clear_cache: bool = False) -> Frames:
+        """uint8 (T, H, W, 3) through the tokenizer and back; `clear_cache` makes the decoder
+        paint every frame from its latent alone."""
+        self._check_frames(frames)
+        latents = self._encode(frames[None])[0]
+        decoder = self._model.tokenizer.decoder
+        cache, shown = decoder.empty_cache(1), []
+        for latent in latents.split(1):
+            pixels, cache = decoder.step(latent, cache)
+            cache = decoder.empty_cache(1) if clear_cache else cache
+            shown.append(to_frames(pixels)[0])
+        return torch.stack(shown).cpu().numpy()
+
+    def snapshot(self, state: WorldState) -> bytes:
+        """`state` as bytes that `restore` turns back into it, bit for bit."""
+        return encode_state(state, self.hash)
+
+    def restore(self, data: bytes) -> WorldState:
+        """The state in a snapshot; CheckpointError if it is damaged or of another world."""
+        return decode_state(data, self.hash, self.device)
+
+    def infer_actions(self, frames: Frames) -> NDArray[np.int64] | None:
+        """(T, H, W, 3) -> the codes (T - 1,) that the latent action model sees; None: this world
+        was trained on labelled actions and has no such model."""
+        return None
+
+    def _look(self, frames: Frames, actions: ArrayLike | None) -> WorldState:
+        """The state after a context of frames (B, T, H, W, 3)."""
+        batch, ticks = frames.shape[:2]
+        latents = self._encode(frames)
+        dynamics = self._model.dynamics
+        led = torch.full((batch, ticks), dynamics.unknown_action, device=self.device)
+        if actions is not None and ticks > 1:
+            told = torch.as_tensor(np.asarray(actions, dtype=np.int64), device=self.device)
+            if told.shape not in ((ticks - 1,), (batch, ticks - 1)):
+                raise ValueError(
+                    f"actions must be ({ticks - 1},) or ({batch}, {ticks - 1}), "
+                    f"got {tuple(told.shape)}"
+                )
+            led[:, 1:] = torch.where(told < 0, dynamics.unknown_action, told)
+        first = dynamics.initial_state(batch)
+        context, trunk = dynamics.trunk(
+            latents,
+            led,
+            torch.zeros(batch, ticks, device=self.device),
+            type(first)(memory=first.memory, latent=latents[:, 0]),
+        )
+        last = torch.from_numpy(np.ascontiguousarray(frames[:, -1])).to(self.device)
+        return WorldState(
+            memory=torch.stack(trunk.memory, dim=1),
+            latent=latents[:, -1],
+            before=latents[:, max(ticks - 2, 0)],
+            context=context[:, -1],
+            picture=to_pixels(last),
+            tick=torch.zeros(batch, dtype=torch.int64, device=self.device),
+            seed=torch.zeros(batch, dtype=torch.int64, device=self.device),
+        )
+
+    def _read(
+        self, state: WorldState, latent: Tensor, picture: Tensor, action: Tensor
+    ) -> WorldState:
+        context, trunk = self._model.dynamics.trunk.step(
+            latent, action, torch.zeros(state.batch, device=self.device), state.trunk
+        )
+        return WorldState(
+            memory=torch.stack(trunk.memory, dim=1),
+            latent=latent,
+            before=state.latent,
+            context=context,
+            picture=picture,
+            tick=state.tick + 1,
+            seed=state.seed,
+        )
+
+    def _encode(self, frames: Frames) -> Tensor:
+        """(B, T, H, W, 3) -> (B, T, P, C), a bounded number of frames at a time."""
+        flat = torch.from_numpy(np.ascontiguousarray(frames)).flatten(0, 1)
+        parts = [
+            self._model.tokenizer.encode(to_pixels(part.to(self.device))[None])[0]
+            for part in flat.split(ENCODE_BATCH)
+        ]
+        return torch.cat(parts).unflatten(0, frames.shape[:2])
+
+    def _noise(self, state: WorldState) -> Tensor:
+        """(B, P, C): a function of each player's seed and tick, so that it needs no state."""
+        if self.flow_steps == 1:
+            return torch.zeros_like(state.latent)
+        rows = []
+        for seed, tick in zip(state.seed.tolist(), state.tick.tolist(), strict=True):
+            generator = torch.Generator().manual_seed((seed * 1_000_003 + tick) % 2**63)
+            rows.append(torch.randn(state.latent.shape[1:], generator=generator))
+        return torch.stack(rows).to(self.device)
+
+    def _check_action(self, action: int | ArrayLike, batch: int) -> Tensor:
+        chosen = np.asarray(action)
+        if chosen.dtype.kind not in "iu" or chosen.shape not in ((), (batch,)):
+            raise ValueError(f"action must be an int or {batch} ints, got {action!r:.60}")
+        for value in (chosen.min(), chosen.max()):
+            if not 0 <= value < self.num_actions:
+                raise ValueError(f"action must be < {self.num_actions}, got {value}")
+        tensor = torch.as_tensor(chosen.astype(np.int64), device=self.device)
+        return tensor.expand(batch)
+
+    def _check_frames(self, frames: Frames) -> None:
+        if frames.dtype != np.uint8 or frames.shape[-3:] != (*self.frame_size, 3):
+            height, width = self.frame_size
+            raise ValueError(
+                f"frames must be uint8 (..., {height}, {width}, 3), "
+                f"got {frames.dtype} {frames.shape}"
+            )
