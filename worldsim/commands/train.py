@@ -1,0 +1,71 @@
+"""`worldsim train`: a folder of videos in, a world folder out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a world on a folder of videos; the world folder is OUT/world."""
+
+    videos: tyro.conf.Positional[Path]
+    """Folder with mp4, mkv, webm or avi files, and NAME.jsonl side files with the controls."""
+    out: Path
+    """Run folder: plan.json, metrics.jsonl, checkpoints, cache and the world."""
+    minutes: float | None = None
+    """Minutes to train, from a short measurement of this machine (default 60)."""
+    steps: int | None = None
+    """Updates of all stages together, instead of minutes."""
+    actions: Literal["labelled"] = "labelled"
+    """Where actions come from: labelled reads them from the side files."""
+    init: str | None = None
+    """World to continue from: a folder or a shipped name."""
+    size: Annotated[str | None, tyro.conf.arg(metavar="WxH")] = None
+    """Frame size in pixels, multiples of 16 (default 128x96)."""
+    name: str | None = None
+    """Name of the world (default: the run folder's)."""
+    tokenizer_share: float = 0.35
+    """Share of the minutes or steps that the tokenizer gets, 0..1."""
+    device: str = "cpu"
+    """Where to train: cpu, cuda, .."""
+    threads: int = 1
+    """Intra-op threads on a CPU."""
+    seed: int = 0
+    """Of the weights and of the order of the footage."""
+    resume: bool = False
+    """Go on with the run in OUT from its last checkpoint."""
+
+    def run(self) -> int:
+        from worldsim.runtime import prepare
+
+        prepare(threads=self.threads)
+        from worldsim.training.run import train
+
+        train(
+            self.videos,
+            self.out,
+            minutes=self.minutes,
+            steps=self.steps,
+            actions=self.actions,
+            init=self.init,
+            size=_parse_size(self.size),
+            device=self.device,
+            resume=self.resume,
+            seed=self.seed,
+            name=self.name,
+            tokenizer_share=self.tokenizer_share,
+        )
+        return 0
+
+
+def _parse_size(text: str | None) -> tuple[int, int] | None:
+    """ "128x96" -> (96, 128), rows first."""
+    if text is None:
+        return None
+    width, separator, height = text.partition("x")
+    if not separator or not width.isdigit() or not height.isdigit():
+        raise SystemExit(f"--size must look like 128x96, got {text!r}")
+    return int(height), int(width)

@@ -1,0 +1,76 @@
+"""The model card of a world folder: generated, so that it never tells of another world."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from worldsim.folder import WorldConfig
+
+FRONT = """---
+library_name: worldsim
+license: apache-2.0
+tags: [world-model]
+---
+"""
+
+
+def write_card(folder: Path, config: WorldConfig) -> None:
+    """README.md of a world, from its config.json alone."""
+    height, width = config.tokenizer.height, config.tokenizer.width
+    lines = [
+        f"# {config.name}",
+        "",
+        f"A world to walk around in: {width}x{height} pixels at {config.fps:g} frames per second. "
+        f"Controls: {', '.join(config.bindings)}.",
+        "",
+        "**Everything that this world shows is AI-generated.**",
+        "",
+        "## Training",
+        "",
+        *_history(config.training.get("history", [])),
+        "",
+        "## Measured",
+        "",
+        *_measured(config.training.get("measured")),
+        "",
+        "## Known failures",
+        "",
+        *_failures(config.training.get("failures", [])),
+        "",
+    ]
+    (folder / "README.md").write_text(FRONT + "\n".join(lines))
+
+
+def record_measurement(folder: Path, config: WorldConfig, report: Path) -> None:
+    """Put the figures of an `eval --json` report into config.json and the card."""
+    figures = json.loads(report.read_text())
+    training = {**config.training, "measured": figures}
+    raw = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**raw, "training": training}, indent=2) + "\n")
+    config.training["measured"] = figures
+    write_card(folder, config)
+
+
+def _history(history: list[dict[str, Any]]) -> list[str]:
+    if not history:
+        return ["No account was kept."]
+    rows = ["| command | frames | hours | threads | tokenizer updates | dynamics updates |"]
+    rows.append("| --- | --- | --- | --- | --- | --- |")
+    keys = ("command", "frames", "hours", "threads", "tokenizer_steps", "dynamics_steps")
+    return rows + ["| " + " | ".join(str(run.get(k, "")) for k in keys) + " |" for run in history]
+
+
+def _measured(figures: dict[str, Any] | None) -> list[str]:
+    if not figures:
+        return ["Not measured yet: `worldsim eval` does it."]
+    rows = ["| quantity | value | 95 % interval | n |", "| --- | --- | --- | --- |"]
+    for name, graded in figures.items():
+        if isinstance(graded, dict) and graded.get("value") is not None and "lo" in graded:
+            low, high = graded["lo"], graded["hi"]
+            bounds = f"{low:.3g} .. {high:.3g}" if low is not None else ""
+            rows.append(f"| {name} | {graded['value']:.3g} | {bounds} | {graded.get('n', '')} |")
+    return rows
+
+
+def _failures(failures: list[str]) -> list[str]:
+    return [f"- {failure}" for failure in failures] or ["None were written down."]
