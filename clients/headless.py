@@ -1,0 +1,53 @@
+"""A game without a display: a script plays, as fast as the world can, and a clip is written."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from worldsim.clients.clip import ClipWriter
+from worldsim.clients.script import Script, actions
+from worldsim.clients.source import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Played:
+    """What a headless game measured."""
+
+    frames: int
+    seconds: float
+    p50_ms: float  # action to frame
+    p99_ms: float
+
+    def line(self) -> str:
+        """For a person."""
+        rate = self.frames / self.seconds
+        return (
+            f"{self.frames} frames in {self.seconds:.1f} s ({rate:.1f} per second), "
+            f"action to frame p50 {self.p50_ms:.1f} ms, p99 {self.p99_ms:.1f} ms"
+        )
+
+
+def play_script(
+    source: Source, script: Script, *, frames: int, clip: Path, on_first: Callable[[], None]
+) -> Played:
+    """Play `frames` ticks of the script and write every frame to `clip`.
+
+    `on_first` is called when the first frame is there. Interrupted, the clip holds what was played.
+    """
+    latencies: list[float] = []
+    began = time.perf_counter()
+    with ClipWriter(clip, source.facts) as writer:
+        for action in actions(script, frames):
+            picture = source.single(action)
+            if picture.action_ms is not None:
+                latencies.append(picture.action_ms)
+            if writer.frames == 0:
+                on_first()
+            source.settle()
+            writer.add(picture.frame)
+    p50, p99 = np.percentile(latencies, [50, 99])
+    seconds = time.perf_counter() - began
+    return Played(frames=frames, seconds=seconds, p50_ms=float(p50), p99_ms=float(p99))

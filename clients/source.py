@@ -1,0 +1,249 @@
+"""Where the pictures of a game come from: a world in this process, or a server.
+
+Window and headless play know only `Source`.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldsim.clients.connection import RemoteFrame
+from worldsim.clients.sync_client import Client
+from worldsim.server import protocol as wire
+from worldsim.server.media import fit_picture
+from worldsim.ticker import Ticker
+
+if TYPE_CHECKING:
+    from worldsim.state import WorldState
+    from worldsim.world import Prediction, World
+
+POLL = 0.004  # seconds: how often the keys are looked at while a server's frame is awaited
+PATIENCE = 0.1  # seconds without a frame, then the window gets a turn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One frame to show. `action_ms`: from the action to having the frame, None if it reflects no
+    new action."""
+
+    frame: NDArray[np.uint8]  # (H, W, 3)
+    is_alarm: bool
+    action_ms: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a world says about itself."""
+
+    name: str
+    hash: str
+    fps: float
+    frame_size: tuple[int, int]  # (H, W)
+    bindings: dict[str, int]
+    num_actions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """How a game starts, and starts again at a reset. `picture` and `snapshot` are files' bytes."""
+
+    seed: int = 0
+    picture: bytes | None = None
+    snapshot: bytes | None = None
+
+
+class Source(Protocol):
+    """A game that is being played."""
+
+    facts: Facts
+
+    @property
+    def missed(self) -> int:
+        """Ticks dropped so far, as counted by whoever runs the world."""
+        ...
+
+    def poll(self, read: Callable[[], int]) -> Picture | None:
+        """The next picture in real time; `read` says which action is held, as late as possible.
+
+        None when there was no picture for a while.
+        """
+        ...
+
+    def single(self, action: int) -> Picture:
+        """One tick, out of time: for single steps and for headless play."""
+        ...
+
+    def settle(self) -> None:
+        """The picture is on the screen: do what can wait."""
+        ...
+
+    def reset(self) -> None:
+        """Begin again as at first."""
+        ...
+
+    def pause(self, paused: bool) -> None:
+        """Stop real time, or let it go on."""
+        ...
+
+    def close(self) -> None:
+        """End the game."""
+        ...
+
+
+class LocalSource:
+    """A world in this process: predict, show, then advance."""
+
+    def __init__(self, world: "World", beginning: Beginning) -> None:
+        """Raises ValueError for a picture, CheckpointError for a snapshot that is none."""
+        self.facts = Facts(
+            name=world.name,
+            hash=world.hash,
+            fps=world.fps,
+            frame_size=world.frame_size,
+            bindings=world.bindings,
+            num_actions=world.num_actions,
+        )
+        self._world = world
+        self._beginning = beginning
+        self._missed = 0
+        self._prediction: Prediction | None = None
+        self._state = self._begin()
+        self._ticker: Ticker | None = None  # None: the next poll begins a new time
+
+    @property
+    def missed(self) -> int:
+        """Ticks that could not begin within their period."""
+        return self._missed
+
+    def poll(self, read: Callable[[], int]) -> Picture | None:
+        """Waits until the tick is due."""
+        if self._ticker is None:
+            self._ticker = Ticker(1.0 / self.facts.fps, time.monotonic())
+        time.sleep(max(0.0, self._ticker.due - time.monotonic()))
+        return self.single(read())
+
+    def single(self, action: int) -> Picture:
+        """One tick, now."""
+        began = time.perf_counter()
+        self._prediction = self._world.predict(self._state, action)
+        output = self._prediction.output
+        return Picture(
+            frame=output.frame[0],
+            is_alarm=output.alarm is not None and bool(output.alarm[0]),
+            action_ms=1e3 * (time.perf_counter() - began),
+        )
+
+    def settle(self) -> None:
+        """Run the trunk on what was just shown."""
+        assert self._prediction is not None
+        self._state = self._world.advance(self._prediction)
+        self._prediction = None
+        if self._ticker is not None:
+            self._missed += self._ticker.finish(time.monotonic())
+
+    def reset(self) -> None:
+        """Begin again."""
+        self._state = self._begin()
+        self._ticker = None
+
+    def pause(self, paused: bool) -> None:
+        """A pause is no missed tick."""
+        self._ticker = None
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def _begin(self) -> "WorldState":
+        beginning = self._beginning
+        if beginning.snapshot is not None:
+            return self._world.restore(beginning.snapshot)
+        frames = None
+        if beginning.picture is not None:
+            frames = fit_picture(beginning.picture, self.facts.frame_size)[None]
+        return self._world.reset(frames=frames, seed=beginning.seed)
+
+
+class RemoteSource:
+    """A world on a server. The server keeps the time, this sends keys and takes frames."""
+
+    def __init__(self, client: Client, beginning: Beginning) -> None:
+        """Takes over the client. Raises ServerError for a picture or snapshot that is none."""
+        world = client.world
+        self.facts = Facts(
+            name=world.world,
+            hash=world.hash,
+            fps=world.rate,
+            frame_size=(world.height, world.width),
+            bindings=world.bindings,
+            num_actions=len(world.actions),
+        )
+        self._client = client
+        self._beginning = beginning
+        self._clock: wire.Clock = "step"
+        self._held: int | None = None
+        self._hold_until = 0.0  # a tap shorter than a tick must not be overwritten before its tick
+        self._missed = self._missed_before = 0
+        self.reset()
+
+    @property
+    def missed(self) -> int:
+        """Ticks that the server dropped."""
+        return self._missed_before + self._missed
+
+    def poll(self, read: Callable[[], int]) -> Picture | None:
+        """Sends each change of the keys at once while it waits for a frame."""
+        if self._clock == "step":
+            self.pause(False)
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            action = read()
+            if action != self._held and time.monotonic() >= self._hold_until:
+                self._held = action
+                self._hold_until = time.monotonic() + 1.0 / self.facts.fps
+                self._client.send_action(action)
+            try:
+                return self._show(self._client.frame(POLL))
+            except TimeoutError:
+                continue
+        return None
+
+    def single(self, action: int) -> Picture:
+        """One tick on the server."""
+        if self._clock == "open":
+            self.pause(True)
+        self._held = action
+        return self._show(self._client.step(action))
+
+    def settle(self) -> None:
+        """The server's own business."""
+
+    def reset(self) -> None:
+        """Begin again on the server, on the clock of before."""
+        beginning = self._beginning
+        self._client.start(seed=beginning.seed, clock=self._clock, picture=beginning.picture)
+        if beginning.snapshot is not None:
+            self._client.load_snapshot(beginning.snapshot)
+        self._count_anew()
+
+    def pause(self, paused: bool) -> None:
+        """Hand the clock to our steps, or back to the server."""
+        self._clock = "step" if paused else "open"
+        self._client.start(seed=self._beginning.seed, clock=self._clock, keep=True)
+        self._count_anew()
+
+    def close(self) -> None:
+        """Leave the server."""
+        self._client.close()
+
+    def _count_anew(self) -> None:
+        self._missed_before += self._missed
+        self._missed = 0
+
+    def _show(self, frame: RemoteFrame) -> Picture:
+        self._missed = frame.header.missed
+        is_alarm = bool(frame.header.flags & wire.ALARM)
+        return Picture(frame=frame.frame, is_alarm=is_alarm, action_ms=frame.latency_ms)

@@ -1,0 +1,161 @@
+"""The pygame window: pictures out, keys in. It knows nothing of worlds or servers."""
+
+import os
+import sys
+from enum import Enum, auto
+
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+import pygame
+
+from worldsim.clients.keys import DOWN, FIRE, LEFT, RIGHT, UP, choose
+from worldsim.clients.source import Facts, Picture
+
+HELD = {
+    pygame.K_UP: UP,
+    pygame.K_w: UP,
+    pygame.K_DOWN: DOWN,
+    pygame.K_s: DOWN,
+    pygame.K_LEFT: LEFT,
+    pygame.K_a: LEFT,
+    pygame.K_RIGHT: RIGHT,
+    pygame.K_d: RIGHT,
+    pygame.K_SPACE: FIRE,
+}
+MAX_SCALE = 8
+OVERLAY_EVERY = 15  # frames between two renderings of the numbers
+WHITE, SHADE = (255, 255, 255), (0, 0, 0, 150)
+
+
+class Command(Enum):
+    """What a key asks for once, when it goes down."""
+
+    QUIT = auto()
+    RESET = auto()
+    PAUSE = auto()
+    STEP = auto()
+    SAVE_PICTURE = auto()
+
+
+COMMANDS = {
+    pygame.K_ESCAPE: Command.QUIT,
+    pygame.K_r: Command.RESET,
+    pygame.K_p: Command.PAUSE,
+    pygame.K_n: Command.STEP,
+    pygame.K_F12: Command.SAVE_PICTURE,
+}
+
+
+def why_no_window() -> str | None:
+    """Why no window can be opened on this machine, or None; opens the display if it can."""
+    names = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
+    if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in names):
+        return "there is no display"  # SDL would draw straight on the console instead
+    try:
+        pygame.display.init()
+    except pygame.error as error:
+        return f"there is no display ({error})"
+    return None
+
+
+class Window:
+    """One window showing one world, scaled by whole numbers."""
+
+    def __init__(self, facts: Facts) -> None:
+        pygame.display.init()
+        pygame.font.init()
+        height, width = facts.frame_size
+        scale = _first_scale(width, height)
+        size = (width * scale, height * scale)
+        self._facts = facts
+        self._screen = pygame.display.set_mode(size, pygame.RESIZABLE)
+        pygame.display.set_caption(f"worldsim: {facts.name}")
+        self._font = pygame.font.Font(None, 20)
+        self._badge = self._label("AI-generated")
+        self._line: pygame.Surface | None = None
+        self._shown = 0
+        self._held: dict[int, str] = {}  # pygame key -> what it means
+        self._tapped: set[str] = set()  # went down since the last look, maybe up again
+        self._code: int | None = None  # a number key: the code itself
+        self._commands: list[Command] = []
+
+    def read(self) -> int:
+        """The action that the keys ask for now; a tap between two looks counts for one."""
+        for event in pygame.event.get():
+            self._take(event)
+        if self._code is not None:
+            return self._code
+        held = self._tapped.union(self._held.values())
+        self._tapped.clear()
+        return choose(held, self._facts.bindings)
+
+    def commands(self) -> list[Command]:
+        """What was asked for since the last time, in order."""
+        self.pump()
+        commands, self._commands = self._commands, []
+        return commands
+
+    def pump(self) -> None:
+        """Look at the keys without using up a tap."""
+        for event in pygame.event.get():
+            self._take(event)
+
+    def show(self, picture: Picture, line: str) -> None:
+        """Put a picture on the screen, with the numbers in `line` and the badge over it."""
+        height, width = self._facts.frame_size
+        screen = self._screen
+        scale = max(1, min(screen.get_width() // width, screen.get_height() // height))
+        size = (width * scale, height * scale)
+        left, top = (screen.get_width() - size[0]) // 2, (screen.get_height() - size[1]) // 2
+        frame = pygame.image.frombuffer(picture.frame.tobytes(), (width, height), "RGB")
+        screen.fill((0, 0, 0))
+        screen.blit(pygame.transform.scale(frame, size), (left, top))
+        if self._line is None or self._shown % OVERLAY_EVERY == 0 or line.startswith("paused"):
+            self._line = self._label(line)
+        screen.blit(self._line, (left + 4, top + 4))
+        right, bottom = left + size[0] - 4, top + size[1] - 4
+        screen.blit(self._badge, self._badge.get_rect(bottomright=(right, bottom)))
+        pygame.display.flip()
+        self._shown += 1
+
+    def close(self) -> None:
+        """Close the window."""
+        pygame.display.quit()
+
+    def _take(self, event: pygame.event.Event) -> None:
+        if event.type == pygame.QUIT:
+            self._commands.append(Command.QUIT)
+        elif event.type == pygame.KEYDOWN:
+            self._press(event.key)
+        elif event.type == pygame.KEYUP:
+            self._release(event.key)
+        elif event.type == pygame.WINDOWFOCUSLOST:  # the releases go to another window
+            self._held.clear()
+            self._code = None
+
+    def _press(self, key: int) -> None:
+        if key in HELD:
+            self._held[key] = HELD[key]
+            self._tapped.add(HELD[key])
+        elif key in COMMANDS:
+            self._commands.append(COMMANDS[key])
+        elif pygame.K_1 <= key <= pygame.K_9 and key - pygame.K_1 < self._facts.num_actions:
+            self._code = key - pygame.K_1
+
+    def _release(self, key: int) -> None:
+        self._held.pop(key, None)
+        if self._code is not None and key - pygame.K_1 == self._code:
+            self._code = None
+
+    def _label(self, text: str) -> pygame.Surface:
+        ink = self._font.render(text, True, WHITE)
+        label = pygame.Surface((ink.get_width() + 8, ink.get_height() + 4), pygame.SRCALPHA)
+        label.fill(SHADE)
+        label.blit(ink, (4, 2))
+        return label
+
+
+def _first_scale(width: int, height: int) -> int:
+    """The largest whole number that leaves the window well within the desktop."""
+    desktop = pygame.display.get_desktop_sizes()[0]
+    fitting = min(0.8 * desktop[0] / width, 0.8 * desktop[1] / height)
+    return max(1, min(MAX_SCALE, int(fitting)))

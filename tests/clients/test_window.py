@@ -1,0 +1,177 @@
+"""Keys, and the window under SDL's dummy driver."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pygame
+import pytest
+from fake_games import local, read_clip
+from fake_world import FakeWorld, read_back
+
+from worldsim.clients.game import Game
+from worldsim.clients.keys import choose
+from worldsim.clients.source import LocalSource
+from worldsim.clients.window import Window, why_no_window
+
+BINDINGS = FakeWorld.bindings
+
+
+@pytest.mark.parametrize(
+    ("held", "control"),
+    [
+        ("", "noop"),
+        ("up", "forward"),
+        ("down", "backward"),
+        ("left", "turn_left"),
+        ("right", "turn_right"),
+        ("up left", "forward_left"),
+        ("up right", "forward_right"),
+        ("down left", "turn_left"),
+        ("up down", "noop"),
+        ("left right up", "forward"),
+        ("fire", "attack"),
+        ("fire up left", "attack"),
+    ],
+)
+def test_held_keys_make_one_control(held: str, control: str) -> None:
+    assert choose(set(held.split()), BINDINGS) == BINDINGS[control]
+
+
+def test_a_world_without_the_control_gets_the_next_best() -> None:
+    assert choose({"up", "left"}, {"noop": 4, "turn_left": 2}) == 2
+    assert choose({"fire", "up"}, {"noop": 4, "forward": 1}) == 1
+    assert choose({"fire"}, {"noop": 4}) == 4
+    assert choose({"fire"}, {"camera": 3}) == 0
+
+
+@pytest.fixture
+def window() -> Any:
+    window = Window(local().facts)
+    pygame.event.clear()
+    yield window
+    window.close()
+
+
+def press(*keys: int) -> None:
+    for key in keys:
+        pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=key))
+
+
+def release(*keys: int) -> None:
+    for key in keys:
+        pygame.event.post(pygame.event.Event(pygame.KEYUP, key=key))
+
+
+def test_keys_held_in_the_window_are_the_action(window: Window) -> None:
+    press(pygame.K_UP, pygame.K_a)
+    assert window.read() == window.read() == BINDINGS["forward_left"]
+    release(pygame.K_a)
+    assert window.read() == BINDINGS["forward"]
+    release(pygame.K_UP)
+    assert window.read() == BINDINGS["noop"]
+
+
+def test_a_tap_between_two_looks_counts_for_one(window: Window) -> None:
+    press(pygame.K_SPACE)
+    release(pygame.K_SPACE)
+    window.pump()
+    assert [window.read(), window.read()] == [BINDINGS["attack"], BINDINGS["noop"]]
+
+
+def test_number_keys_are_codes(window: Window) -> None:
+    press(pygame.K_7)
+    assert window.read() == 6
+    release(pygame.K_7)
+    press(pygame.K_9)  # this world has eight codes
+    assert window.read() == 0
+
+
+def test_losing_the_focus_releases_every_key(window: Window) -> None:
+    press(pygame.K_LEFT)
+    assert window.read() == BINDINGS["turn_left"]
+    pygame.event.post(pygame.event.Event(pygame.WINDOWFOCUSLOST))
+    assert window.read() == BINDINGS["noop"]
+
+
+def test_the_picture_is_scaled_by_a_whole_number_and_carries_a_badge(window: Window) -> None:
+    picture = local().single(5)
+
+    window.show(picture, "100.0 frames/s")
+
+    screen = pygame.surfarray.array3d(pygame.display.get_surface())
+    scale = screen.shape[0] // 64
+    assert screen.shape == (64 * scale, 48 * scale, 3) and scale >= 1
+    assert (screen[: 32 * scale, 24 * scale] == 150).all()
+    corner = screen[-6 * scale :, -4 * scale :]
+    assert corner.max() > 200  # the badge is white on the dark half
+
+
+class Player:
+    """Presses keys when so many frames were shown."""
+
+    def __init__(self, source: LocalSource, at: dict[int, Callable[[], None]]) -> None:
+        self.frames: list[tuple[int, int]] = []
+        self._source = source
+        self._at = dict(at)
+        source.settle, self._settle = self.settle, source.settle  # type: ignore[method-assign]
+        source.single, self._single = self.single, source.single  # type: ignore[method-assign]
+
+    def single(self, action: int) -> Any:
+        picture = self._single(action)
+        self.frames.append(read_back(picture.frame))
+        return picture
+
+    def settle(self) -> None:
+        self._settle()
+        self._at.pop(len(self.frames), lambda: None)()
+
+
+def play(at: dict[int, Callable[[], None]], folder: Path, **run: Any) -> Player:
+    source = local()
+    window = Window(source.facts)
+    pygame.event.clear()
+    player = Player(source, at)
+    try:
+        game = Game(source, window, on_first=lambda: None, folder=folder)
+        game.run(**{"frames": 40, **run})
+    finally:
+        window.close()
+    return player
+
+
+def test_the_game_obeys_its_keys(tmp_path: Path) -> None:
+    at = {
+        3: lambda: press(pygame.K_RIGHT),
+        8: lambda: press(pygame.K_r),
+        12: lambda: press(pygame.K_F12),
+        15: lambda: press(pygame.K_p, pygame.K_n),
+        16: lambda: press(pygame.K_n),
+        17: lambda: press(pygame.K_p),
+        25: lambda: press(pygame.K_ESCAPE),
+    }
+
+    player = play(at, tmp_path)
+
+    assert [action for action, _ in player.frames[:8]] == [0] * 3 + [4] * 5
+    ticks = [tick for _, tick in player.frames]
+    assert ticks == [*range(1, 9), *range(1, 18)]  # R at 8; P, N, N, P lose and repeat nothing
+    assert len(list(tmp_path.glob("*.png"))) == 1
+
+
+def test_the_game_stops_after_so_many_frames_and_keeps_a_clip(tmp_path: Path) -> None:
+    player = play({}, tmp_path, frames=9, clip=tmp_path / "clip.mp4")
+
+    assert len(player.frames) == len(read_clip(tmp_path / "clip.mp4")[0]) == 9
+
+
+def test_no_display_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert why_no_window() is None
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    if sys.platform.startswith("linux"):
+        assert why_no_window() == "there is no display"
+    pygame.display.quit()
+    monkeypatch.setenv("SDL_VIDEODRIVER", "none_such")
+    assert "no display" in (why_no_window() or "")
