@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from worldsim.env import WorldEnv, WorldVectorEnv
     from worldsim.errors import WorldsimError
+    from worldsim.state import WorldState
     from worldsim.training.run import train
     from worldsim.world import Output, World
-    from worldsim.state import WorldState
 
 _HOME = {
     "World": "worldsim.world",

@@ -13,7 +13,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from worldsim.dynamics import Dynamics, TrunkState
 from worldsim.dynamics import flow as flows
