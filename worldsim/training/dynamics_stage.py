@@ -5,6 +5,9 @@ the mean (zero noise), the flow (a point between noise and truth), or the shortc
 where two small ones arrive). Late in the run some lanes run free: their context is what the model
 itself imagined, tick after tick, and the truth is still the target, which is what keeps a long
 rollout from drifting away.
+
+An error of a latent is not an error that one sees: for some frames the prediction is also decoded
+and compared with the real picture.
 """
 
 from collections.abc import Callable
@@ -16,6 +19,9 @@ from torch import Tensor
 
 from worldsim.dynamics import Dynamics, TrunkState
 from worldsim.dynamics import flow as flows
+from worldsim.tokenizer import DecoderCache, to_pixels
+from worldsim.tokenizer.decoder import Decoder
+from worldsim.tokenizer.losses import edge_loss
 from worldsim.training.loop import matrix_optimizers
 from worldsim.training.streams import Streams
 
@@ -26,14 +32,20 @@ FREE_FROM = 0.4  # of the way: lanes run free from here on
 FREE_SHARE = 0.5  # of the lanes
 FREE_STOP = 0.35  # chance per chunk that a free lane is put back on real frames
 CONTEXT_NOISE = 0.4  # at most, against tokens of unit root mean square
+PICTURES = 16  # decoded per update
+PICTURE_WEIGHT = 1.0
 FORGET_ACTIONS = 0.1  # share of chunks whose past actions are hidden from the trunk
 
 
 class DynamicsStage:
     name = "dynamics"
 
-    def __init__(self, model: Dynamics, streams: Streams, *, rate: float = 2e-3) -> None:
+    def __init__(
+        self, model: Dynamics, decoder: Decoder, streams: Streams, *, rate: float = 2e-3
+    ) -> None:
+        """`streams` yields frames uint8, latents and actions; `decoder` is not trained."""
         self.model = model
+        self._decoder = decoder.requires_grad_(False)
         self.optimizers = matrix_optimizers(model, rate, inside=(".layers.",))
         self._streams = streams
         self._state: TrunkState | None = None
@@ -42,8 +54,9 @@ class DynamicsStage:
 
     def update(self, progress: float) -> dict[str, Tensor]:
         chunk = self._streams.next()
-        latents = torch.from_numpy(np.asarray(chunk.arrays[0])).float()
-        actions = torch.from_numpy(np.asarray(chunk.arrays[1])).long()
+        frames = torch.from_numpy(np.asarray(chunk.arrays[0]))
+        latents = torch.from_numpy(np.asarray(chunk.arrays[1])).float()
+        actions = torch.from_numpy(np.asarray(chunk.arrays[2])).long()
         actions[actions < 0] = self.model.unknown_action
         jumped = torch.from_numpy(chunk.jumped)
         state, context = self._begin(latents, jumped, progress)
@@ -53,7 +66,11 @@ class DynamicsStage:
             context, levels = self._context(context, latents, known, actions, state)
             memory, after = self.model.trunk(context, known[:, :-1], levels, state)
             before = torch.cat([state.latent[:, None], context[:, :-1]], dim=1)
-            losses = self._losses(memory, context, before, levels, actions[:, 1:], latents[:, 1:])
+            predicted, losses = self._losses(
+                memory, context, before, levels, actions[:, 1:], latents[:, 1:]
+            )
+            losses["picture"] = self._picture_loss(frames, latents, predicted)
+            losses["loss"] = losses["loss"] + PICTURE_WEIGHT * losses["picture"]
         self._keep(after)
         for optimizer in self.optimizers:
             optimizer.zero_grad()
@@ -126,7 +143,8 @@ class DynamicsStage:
         levels: Tensor,
         actions: Tensor,
         target: Tensor,
-    ) -> dict[str, Tensor]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Predicted latents (L * T, P, C), and the losses on them."""
         memory, context, before, target = (
             x.flatten(0, 1) for x in (memory, context, before, target)
         )
@@ -141,14 +159,27 @@ class DynamicsStage:
 
         noisy, time, size, wanted, is_mean = self._exercises(target, predict)
         everywhere = torch.arange(len(target))
-        error = (predict(noisy, time, size, everywhere) - wanted).square().mean(dim=(1, 2))
+        predicted = predict(noisy, time, size, everywhere)
+        error = (predicted - wanted).square().mean(dim=(1, 2))
         still = (context - target).square().mean(dim=(1, 2))
         clean = is_mean & (levels == 0)
-        return {
+        return predicted, {
             "loss": error.mean(),
             "mean": error[is_mean].mean(),
             "gain_db": 10 * torch.log10(still[clean].mean() / error[clean].mean()),
         }
+
+    def _picture_loss(self, frames: Tensor, latents: Tensor, predicted: Tensor) -> Tensor:
+        """Decode some of the predictions after the real frame before them, and compare."""
+        assert self._free is not None
+        ticks = frames.shape[1] - 1
+        led = (~self._free).repeat_interleave(ticks).nonzero()[:, 0]
+        rows = led[torch.randperm(len(led))[:PICTURES]]
+        lane, tick = rows // ticks, rows % ticks
+        cache = DecoderCache(to_pixels(frames[lane, tick]), latents[lane, tick])
+        pixels, _ = self._decoder.step(predicted[rows], cache)
+        real = to_pixels(frames[lane, tick + 1])
+        return (pixels - real).abs().mean() + edge_loss(pixels, real)
 
     def _exercises(
         self, target: Tensor, predict: Predict

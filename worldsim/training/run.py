@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from worldsim.dynamics import Dynamics, DynamicsConfig
+from worldsim.dynamics import DynamicsConfig
 from worldsim.errors import DataError, WorldsimError
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights, write_world
 from worldsim.tokenizer import Tokenizer, TokenizerConfig, to_pixels
@@ -116,7 +116,7 @@ class _Run:
             self.model.tokenizer.load_state_dict(averaged.state_dict())
         if plan.dynamics_steps:
             latents = encode_footage(self.model.tokenizer, self.footage, self.run / "latents")
-            dynamics = self._dynamics_stage(self.model.dynamics, latents)
+            dynamics = self._dynamics_stage(self.model, latents)
             averaged = fit(dynamics, steps=plan.dynamics_steps, run=self.run, resume=resume)
             self.model.dynamics.load_state_dict(averaged.state_dict())
         return self._write(plan, time.time() - started)
@@ -125,25 +125,25 @@ class _Run:
         """Time a few updates of throw-away copies of the two stages."""
         trial = WorldModel(self.config)
         shape = (self.config.tokenizer.num_tokens, self.config.tokenizer.channels)
-        noise = [np.random.default_rng(0).standard_normal((200, *shape)).astype(np.float16)]
-        ticks = [np.zeros(200, dtype=np.int64)]
-        batches = DYNAMICS_BATCHES
-        streams = Streams(
-            [noise, ticks], lanes=batches.lanes, ticks=batches.ticks, jump=0.0, seed=0
-        )
+        latents = [np.ones((len(f), *shape), dtype=np.float16) for f in self.footage.frames[:1]]
         return plan_from_minutes(
             minutes,
             tokenizer_rate=measure_rate(self._tokenizer_stage(trial.tokenizer)),
-            dynamics_rate=measure_rate(DynamicsStage(trial.dynamics, streams)),
+            dynamics_rate=measure_rate(self._dynamics_stage(trial, latents)),
             tokenizer_share=tokenizer_share,
         )
 
     def _tokenizer_stage(self, model: Tokenizer) -> TokenizerStage:
         return TokenizerStage(model, self._streams([self.footage.frames], TOKENIZER_BATCHES))
 
-    def _dynamics_stage(self, model: Dynamics, latents: list[NDArray[np.float16]]) -> DynamicsStage:
-        sources: list[Any] = [latents, self.footage.actions]
-        return DynamicsStage(model, self._streams(sources, DYNAMICS_BATCHES))
+    def _dynamics_stage(
+        self, model: WorldModel, latents: list[NDArray[np.float16]]
+    ) -> DynamicsStage:
+        """Over as many episodes as there are `latents`."""
+        part = slice(len(latents))
+        sources: list[Any] = [self.footage.frames[part], latents, self.footage.actions[part]]
+        streams = self._streams(sources, DYNAMICS_BATCHES)
+        return DynamicsStage(model.dynamics, model.tokenizer.decoder, streams)
 
     def _streams(self, sources: list[Any], batches: Batches) -> Streams:
         return Streams(sources, **asdict(batches), seed=self.seed)

@@ -56,7 +56,7 @@ class Streams:
             np.stack(
                 [
                     source[e][s : s + ticks + 1]
-                    for e, s in zip(self._episode, self._start, strict=True)
+                    for e, s in zip(self._episode.tolist(), self._start.tolist(), strict=True)
                 ]
             )
             for source in self._sources
