@@ -1,0 +1,118 @@
+"""Frames out of any video file that PyAV reads, at the size that a world needs.
+
+`frame_to_size` is the one way pictures become smaller here: by area averaging, whether a frame
+comes from a file or straight from a game. The aspect ratio of the source is not kept.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from worldsim.errors import DataError
+
+
+def frame_to_size(frames: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """uint8 (..., H, W, 3) -> uint8 (..., h, w, 3) for `size` = (h, w), by area averaging.
+
+    An output pixel is the mean of the source area under it, borders counted by their share, and
+    rounded to the nearest integer. A frame that has the size already comes back as it is.
+    """
+    if frames.shape[-3:-1] == size:
+        return frames
+    # Rows first: the second pass then works on fewer numbers, and on whole rows in memory.
+    rows = shrink(frames.astype(np.float32), size[0], axis=frames.ndim - 3)
+    both = shrink(rows, size[1], axis=frames.ndim - 2)
+    return np.rint(both).astype(np.uint8)
+
+
+def shrink(values: NDArray[np.float32], length: int, *, axis: int) -> NDArray[np.float32]:
+    """Area averaging along one axis, to `length` entries."""
+    index, weight = taps(values.shape[axis], length)
+    shape = [1] * values.ndim
+    shape[axis] = length
+    total: NDArray[np.float32] = np.take(values, index[0], axis=axis) * weight[0].reshape(shape)
+    for i, w in zip(index[1:], weight[1:], strict=True):
+        total += np.take(values, i, axis=axis) * w.reshape(shape)
+    return total
+
+
+@lru_cache(maxsize=32)
+def taps(source: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Which source entries lie under each target entry, and their shares; both (taps, target)."""
+    edges = np.arange(target + 1) * (source / target)
+    first = np.floor(edges[:-1] + 1e-9).astype(np.intp)
+    count = int((np.ceil(edges[1:] - 1e-9).astype(np.intp) - first).max())
+    index = first[None] + np.arange(count)[:, None]
+    overlap = np.minimum(index + 1, edges[1:]) - np.maximum(index, edges[:-1])
+    weight = np.clip(overlap, 0.0, None)
+    weight /= weight.sum(axis=0)
+    return np.minimum(index, source - 1), weight.astype(np.float32)
+
+
+def iterate_frames(
+    path: str | Path, size: tuple[int, int] | None = None, *, start: int = 0
+) -> Iterator[NDArray[np.uint8]]:
+    """Every frame of a video from index `start` on, uint8 (H, W, 3), resized to `size` = (H, W).
+
+    Frames are counted in display order; time stamps are not looked at. Raises DataError if the
+    file cannot be opened, holds no video, or stops being readable on the way.
+    """
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise DataError(f"{path}: holds no video stream")
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            for number, frame in enumerate(container.decode(stream)):
+                if number >= start:
+                    picture = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+                    yield picture if size is None else frame_to_size(picture, size)
+    except (av.FFmpegError, OSError) as error:
+        raise DataError(f"{path}: cannot be read as a video ({error})") from error
+
+
+def read_frames(
+    path: str | Path,
+    size: tuple[int, int] | None = None,
+    start: int = 0,
+    count: int | None = None,
+) -> NDArray[np.uint8]:
+    """uint8 (T, H, W, 3): `count` frames from `start` on, or all; fewer if the video ends earlier.
+
+    Raises DataError as `iterate_frames` does, or if there is no frame at all in that range.
+    """
+    frames = []
+    if count is None or count > 0:
+        for frame in iterate_frames(path, size, start=start):
+            frames.append(frame)
+            if len(frames) == count:
+                break
+    if not frames:
+        raise DataError(f"{path}: has no frame {start}")
+    return np.stack(frames)
+
+
+def read_sound(path: str | Path) -> tuple[NDArray[np.float32], int]:
+    """The first audio stream in mono: float32 (samples,) in -1..1, and its rate in Hz.
+
+    Raises DataError if the file cannot be read or is silent for want of an audio stream.
+    """
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise DataError(f"{path}: holds no audio stream")
+            stream = container.streams.audio[0]
+            resampler = av.AudioResampler(format="flt", layout="mono")
+            chunks = []
+            for frame in container.decode(stream):
+                chunks += [part.to_ndarray()[0] for part in resampler.resample(frame)]
+            chunks += [part.to_ndarray()[0] for part in resampler.resample(None)]
+            rate = int(stream.rate)
+    except (av.FFmpegError, OSError) as error:
+        raise DataError(f"{path}: its sound cannot be read ({error})") from error
+    sound = np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.float32)
+    return sound.astype(np.float32), rate

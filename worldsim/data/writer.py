@@ -1,0 +1,98 @@
+"""Writes recordings: NAME.mkv (H.264 and FLAC) and NAME.jsonl, a line per frame.
+
+Sound is placed by counting samples, so sample `n * samples_per_frame` belongs to frame n exactly.
+"""
+
+import json
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+X264 = {"crf": "18", "preset": "veryfast", "g": "70", "threads": "1"}
+
+
+class VideoWriter:
+    """An mkv with one H.264 stream and, if there is a sample rate, one mono FLAC stream."""
+
+    def __init__(
+        self, path: Path, *, size: tuple[int, int], fps: float, sample_rate: int | None = None
+    ) -> None:
+        """`size` is (H, W), both even (H.264 stores colour at half the size)."""
+        if size[0] % 2 or size[1] % 2:
+            raise ValueError(f"size must be even, got {size}")
+        self._container = av.open(str(path), "w", format="matroska")
+        rate = Fraction(fps).limit_denominator(1001)
+        self._period = 1 / rate
+        self._video = self._container.add_stream("libx264", rate=rate, options=dict(X264))
+        self._video.height, self._video.width = size
+        self._video.pix_fmt = "yuv420p"
+        self._audio = None
+        if sample_rate is not None:
+            self._audio = self._container.add_stream("flac", rate=sample_rate, layout="mono")
+            self._sample_rate = sample_rate
+        self._frames = 0
+        self._samples = 0
+
+    def write(self, frame: NDArray[np.uint8], sound: NDArray[np.int16] | None = None) -> None:
+        """Appends one frame uint8 (H, W, 3) and its sound, int16 (n,)."""
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        picture.pts = self._frames
+        picture.time_base = self._period
+        self._container.mux(self._video.encode(picture))
+        self._frames += 1
+        if self._audio is not None and sound is not None:
+            chunk = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(sound)[None], format="s16", layout="mono"
+            )
+            chunk.sample_rate = self._sample_rate
+            chunk.pts = self._samples
+            chunk.time_base = Fraction(1, self._sample_rate)
+            self._container.mux(self._audio.encode(chunk))
+            self._samples += len(sound)
+
+    def close(self) -> None:
+        """Flushes both encoders and finishes the file."""
+        self._container.mux(self._video.encode(None))
+        if self._audio is not None:
+            self._container.mux(self._audio.encode(None))
+        self._container.close()
+
+
+class RecordingWriter:
+    """A video and its side file; a context manager. Lines are written as they come."""
+
+    def __init__(self, path: Path, header: Mapping[str, Any], *, size: tuple[int, int]) -> None:
+        """`path` ends in .mkv; `header` holds at least fps and sample_rate."""
+        self._video = VideoWriter(
+            path, size=size, fps=header["fps"], sample_rate=header["sample_rate"]
+        )
+        self._side: TextIO = path.with_suffix(".jsonl").open("w", encoding="ascii")
+        self._line(header)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._video.close()
+        self._side.close()
+
+    def write(
+        self, frame: NDArray[np.uint8], sound: NDArray[np.int16] | None, line: Mapping[str, Any]
+    ) -> None:
+        """Appends one frame, its sound, and its line of the side file."""
+        self._video.write(frame, sound)
+        self._line(line)
+
+    def _line(self, values: Mapping[str, Any]) -> None:
+        self._side.write(json.dumps(values, separators=(",", ":")) + "\n")

@@ -1,0 +1,1 @@
+"""Real games, played by scripted policies and recorded to video; needs the extra `[games]`."""
