@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from worldsim.dynamics import flow
 from worldsim.dynamics.config import DynamicsConfig
-from worldsim.dynamics.head import Head
+from worldsim.dynamics.head import Carry, Head
 from worldsim.dynamics.trunk import Trunk, TrunkState
 
 
@@ -30,19 +30,18 @@ class Dynamics(nn.Module):
         latent: Tensor,
         before: Tensor,
         action: Tensor,
-        level: Tensor,
+        carry: Carry,
         *,
         noise: Tensor,
         steps: int,
     ) -> Tensor:
-        """The latent that follows `action`: context (B, S, D), latents (B, P, C), (B,), (B,),
-        noise (B, P, C) -> (B, P, C)."""
+        """The latent that follows `action`: context (B, S, D), latents (B, P, C), (B,), how to
+        move the last picture, noise (B, P, C) -> (B, P, C)."""
+        features, _ = self.head.move(context, latent, before, action, carry)
 
         def at(x: Tensor, time: float, size: float) -> Tensor:
-            clock = torch.stack(
-                [torch.full_like(level, time), torch.full_like(level, size), level], dim=-1
-            )
-            return self.head(x, clock, context, latent, before, action)  # type: ignore[no-any-return]
+            clock = x.new_tensor([time, size, 0.0]).expand(len(x), 3)
+            return self.head(x, clock, features, action)  # type: ignore[no-any-return]
 
         return flow.sample(at, noise, steps)
 

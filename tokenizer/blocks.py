@@ -42,6 +42,14 @@ class Residual(nn.Module):
         return x + self.second(F.silu(self.first(normed)))
 
 
+def carry(picture: Tensor, flow: Tensor) -> Tensor:
+    """Move a picture by a coarse flow: (B, C, H, W), (B, 2, H / s, W / s) in pixels of the
+    picture -> (B, C, H, W)."""
+    size = picture.shape[-2:]
+    fine = F.interpolate(flow.float(), size=size, mode="bilinear", align_corners=False)
+    return warp(picture, fine)
+
+
 def warp(picture: Tensor, flow: Tensor) -> Tensor:
     """Fetch each pixel from where `flow` points: out(p) = picture(p + flow(p)), bilinear.
 

@@ -17,7 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldsim.tokenizer.blocks import Conv, Residual, warp
+from worldsim.tokenizer.blocks import Conv, Residual, carry
 from worldsim.tokenizer.config import STEM, TokenizerConfig
 
 
@@ -62,9 +62,7 @@ class Decoder(nn.Module):
         x = F.pixel_shuffle(self.to_middle(self.coarse(x)), 2)
         x = F.pixel_shuffle(self.to_fine(self.middle(x)), 2)
         limit = self.config.max_flow
-        flow = limit * torch.tanh(self.flow(x).float() / limit)
-        flow = F.interpolate(flow, scale_factor=STEM, mode="bilinear", align_corners=False)
-        moved = warp(cache.picture, flow)
+        moved = carry(cache.picture, limit * torch.tanh(self.flow(x).float() / limit))
         x = self.fine(x + self.carry(F.pixel_unshuffle(moved, STEM)))
         paint, mask = F.pixel_shuffle(self.paint(x), STEM).float().split([3, 1], dim=1)
         mask = torch.sigmoid(mask)

@@ -7,6 +7,7 @@ A tick has two halves. `predict` is late: it needs the action, and the frame com
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -21,7 +22,7 @@ from worldsim.dynamics.flow import STEPS
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights
 from worldsim.snapshot import decode_state, encode_state
 from worldsim.state import WorldState
-from worldsim.tokenizer import Tokenizer, to_frames, to_pixels
+from worldsim.tokenizer import Tokenizer, carry, to_frames, to_pixels
 
 Frames = NDArray[np.uint8]
 ENCODE_BATCH = 64  # frames that the encoder reads at once: bounds its memory
@@ -146,7 +147,7 @@ class World:
             state.latent,
             state.before,
             chosen,
-            torch.zeros(state.batch, device=self.device),
+            partial(carry, state.picture),
             noise=self._noise(state),
             steps=self.flow_steps,
         )

@@ -8,7 +8,7 @@ from worldsim.dynamics import Dynamics, DynamicsConfig, TrunkState
 
 CONFIG = DynamicsConfig(
     rows=2, columns=3, channels=4, num_actions=3, width=12, heads=3, state_size=4, registers=1,
-    trunk_layers=2, head_layers=1,
+    patch=4, trunk_layers=2, head_layers=1,
 )  # fmt: skip
 TICKS = 40
 
@@ -74,16 +74,39 @@ def test_the_head_answers_the_action_from_the_first_update_on() -> None:
     dynamics = model()
     latents, actions, levels = clip()
     context, state = run(dynamics, latents, actions, levels)
-    noise = torch.zeros_like(state.latent)
+    picture = torch.rand(2, 3, 8, 12).double()
 
     def predict(action: int) -> torch.Tensor:
-        chosen = torch.full((2,), action)
         return dynamics.predict(
-            context[:, -1], state.latent, latents[:, -2], chosen, levels[:, -1],
-            noise=noise, steps=1,
-        )  # fmt: skip
+            context[:, -1],
+            state.latent,
+            latents[:, -2],
+            torch.full((2,), action),
+            lambda flow: picture,
+            noise=torch.zeros_like(state.latent),
+            steps=1,
+        )
 
     assert not torch.allclose(predict(0), predict(1))
+
+
+def test_the_action_moves_the_picture_by_a_flow_of_at_most_the_limit() -> None:
+    dynamics = model()
+    latents, actions, levels = clip()
+    context, state = run(dynamics, latents, actions, levels)
+    flows = []
+
+    def carry(flow: torch.Tensor) -> torch.Tensor:
+        flows.append(flow)
+        return torch.zeros(2, 3, 8, 12).double()
+
+    for action in (0, 1):
+        chosen = torch.full((2,), action)
+        dynamics.head.move(context[:, -1], state.latent, latents[:, -2], chosen, carry)
+
+    assert flows[0].shape == (2, 2, 2 * 4, 3 * 4)
+    assert not torch.allclose(flows[0], flows[1])
+    assert flows[0].abs().max() <= CONFIG.max_flow
 
 
 def test_a_state_is_a_value() -> None:

@@ -100,6 +100,16 @@ def matrix_optimizers(
     ]
 
 
+def take_step(optimizers: list[torch.optim.Optimizer], loss: Tensor, model: nn.Module) -> None:
+    """One update of `model` against `loss`, its gradient at most of length 1."""
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for optimizer in optimizers:
+        optimizer.step()
+
+
 def measure_rate(stage: Stage, *, updates: int = 6) -> float:
     """Updates per second of this machine, from a few real ones; the first two warm up."""
     for _ in range(2):

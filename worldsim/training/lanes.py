@@ -1,0 +1,54 @@
+"""What every lane of the dynamics' training remembers between chunks.
+
+A lane is either led, its context real, or free, its context what the model itself imagined.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worldsim.dynamics import TrunkState
+
+FREE_SHARE = 0.5  # of the lanes, once there are free ones
+FREE_STOP = 0.3  # chance per chunk that a free lane is put back on real frames
+
+
+@dataclass
+class Lanes:
+    """Shapes: L lanes, P tokens, C channels, H W picture."""
+
+    state: TrunkState  # of what the trunk has read
+    latent: Tensor  # (L, P, C), where each lane stands: not read yet
+    picture: Tensor  # (L, 3, H, W), what it shows there
+    free: Tensor  # bool (L,)
+
+    def begin(
+        self, fresh: TrunkState, latent: Tensor, picture: Tensor, jumped: Tensor, *, may_free: bool
+    ) -> None:
+        """Start a chunk whose real first frame is `latent` (L, P, C) and `picture`.
+
+        `fresh` is the memory of a lane that `jumped`; others carry theirs on.
+        """
+        stop = (torch.rand(len(jumped)) < FREE_STOP) | jumped
+        led = stop | ~self.free
+        self.latent = torch.where(led[:, None, None], latent, self.latent)
+        self.picture = torch.where(led[:, None, None, None], picture, self.picture)
+        start = (torch.rand(len(jumped)) < FREE_SHARE) & may_free
+        self.free = torch.where(led, start, self.free)
+        memory = tuple(
+            torch.where(jumped.view(-1, 1, 1, 1, 1), new, old)
+            for new, old in zip(fresh.memory, self.state.memory, strict=True)
+        )
+        last = torch.where(jumped[:, None, None], fresh.latent, self.state.latent)
+        self.state = TrunkState(memory=memory, latent=last)
+
+    def keep(self, state: TrunkState) -> None:
+        """Carry `state` into the next chunk, without its gradients."""
+        self.state = TrunkState(tuple(m.detach() for m in state.memory), state.latent.detach())
+
+    def free_rows(self) -> tuple[Tensor, TrunkState]:
+        """Indices of the free lanes, and their part of the state."""
+        rows = self.free.nonzero()[:, 0]
+        memory = tuple(m[rows] for m in self.state.memory)
+        return rows, TrunkState(memory, self.state.latent[rows])

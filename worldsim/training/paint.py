@@ -1,0 +1,49 @@
+"""How painted pictures are judged, wherever a decoder is trained: by pixels, then by a critic."""
+
+import torch
+from torch import Tensor
+
+from worldsim.tokenizer.losses import Critic, critic_loss, feature_loss, reconstruction_loss
+
+CRITIC_WEIGHT = 0.04
+FEATURE_WEIGHT = 0.2
+
+
+class PaintLoss:
+    """The painter's loss; owns the critic and trains it as it goes."""
+
+    def __init__(self) -> None:
+        self.critic = Critic().to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(
+            self.critic.parameters(), 4e-4, betas=(0.5, 0.98), weight_decay=0.0
+        )
+
+    def __call__(self, painted: Tensor, real: Tensor, *, judged: bool) -> dict[str, Tensor]:
+        """(N, 3, H, W) twice -> "paint", to be minimized by the painter, and "psnr"; with
+        `judged`, the critic makes an update and its opinion is part of "paint"."""
+        loss = reconstruction_loss(painted, real)
+        metrics: dict[str, Tensor] = {}
+        if judged:
+            metrics["critic"] = self._train_critic(painted.detach(), real)
+            loss = loss + self._opinion(painted, real)
+        error = (painted.detach().clamp(-1, 1) - real).square().mean()
+        return {"paint": loss, "psnr": 10 * torch.log10(4 / error), **metrics}
+
+    def _train_critic(self, painted: Tensor, real: Tensor) -> Tensor:
+        with torch.autocast(real.device.type, torch.bfloat16):
+            on_real, _ = self.critic(real)
+            on_painted, _ = self.critic(painted)
+            cost = critic_loss(on_real.float(), on_painted.float())
+        self.optimizer.zero_grad()
+        cost.backward()
+        torch.nn.utils.clip_grad_norm_(self.critic.parameters(), 1.0)
+        self.optimizer.step()
+        return cost.detach()
+
+    def _opinion(self, painted: Tensor, real: Tensor) -> Tensor:
+        with torch.autocast(real.device.type, torch.bfloat16):
+            verdict, features = self.critic(painted)
+            with torch.no_grad():
+                _, wanted = self.critic(real)
+            matching = feature_loss(features, wanted)
+        return CRITIC_WEIGHT * -verdict.float().mean() + FEATURE_WEIGHT * matching.float()
