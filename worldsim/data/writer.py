@@ -14,7 +14,14 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-X264 = {"crf": "18", "preset": "veryfast", "g": "70", "threads": "1"}
+# mbtree: its vectorized arithmetic makes x264's output differ from run to run.
+X264 = {
+    "crf": "18",
+    "preset": "veryfast",
+    "g": "70",
+    "threads": "1",
+    "x264-params": "mbtree=0:cpu-independent=1",
+}
 
 
 class VideoWriter:
@@ -56,6 +63,10 @@ class VideoWriter:
             self._container.mux(self._audio.encode(chunk))
             self._samples += len(sound)
 
+    def abandon(self) -> None:
+        """Closes the file without finishing it."""
+        self._container.close()
+
     def close(self) -> None:
         """Flushes both encoders and finishes the file."""
         self._container.mux(self._video.encode(None))
@@ -65,10 +76,11 @@ class VideoWriter:
 
 
 class RecordingWriter:
-    """A video and its side file; a context manager. Lines are written as they come."""
+    """A video and its side file; a context manager that leaves nothing behind after an error."""
 
     def __init__(self, path: Path, header: Mapping[str, Any], *, size: tuple[int, int]) -> None:
         """`path` ends in .mkv; `header` holds at least fps and sample_rate."""
+        self._paths = (path, path.with_suffix(".jsonl"))
         self._video = VideoWriter(
             path, size=size, fps=header["fps"], sample_rate=header["sample_rate"]
         )
@@ -84,8 +96,14 @@ class RecordingWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._video.close()
         self._side.close()
+        if kind is None:
+            self._video.close()
+            return
+        # Half an episode under the name of a whole one would not be what its seed says.
+        self._video.abandon()
+        for path in self._paths:
+            path.unlink(missing_ok=True)
 
     def write(
         self, frame: NDArray[np.uint8], sound: NDArray[np.int16] | None, line: Mapping[str, Any]

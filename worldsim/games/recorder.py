@@ -58,11 +58,14 @@ def record(
 ) -> Summary:
     """Records `minutes` of game time into `directory`; `report` is called after each episode.
 
-    Raises MachineError if ViZDoom or its sound is missing, DataError if the directory has a file
-    of the same name.
+    Raises MachineError if ViZDoom or its sound is missing, DataError if `directory` cannot be
+    made or has a file of the same name.
     """
     check_sound(game)
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{directory}: not a folder to write into ({error.strerror})") from error
     plan = plan_modes(max(2 * SHORTEST, round(minutes * 60 * FPS)))
     long, ordinary_left = list(plan["invulnerable"]), plan["ordinary"][0]
     summary, done = Summary(), Counter({"invulnerable": 0, "ordinary": 0})
