@@ -1,0 +1,58 @@
+# `make play` and `make test` each work by themselves on a machine that has only Python 3.11 and
+# make: both set up .venv first, and do it again only when what is installed has changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+INPUTS := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help play test style check types bench links clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile | awk -F': ' '{ printf "make %-6s %s\n", $$1, $$2 }'
+
+play: $(VENV)/play.stamp  ## open the default world (ARGS="..." goes to worldsim play)
+	$(BIN)/worldsim play $(ARGS)
+
+test: $(VENV)/dev.stamp  ## run the tests that need no GPU and little time
+	$(BIN)/pytest -m "not gpu and not slow" $(ARGS)
+
+style: $(VENV)/dev.stamp  ## format the code and mend what ruff can mend
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+check: $(VENV)/dev.stamp  ## complain about style, change nothing
+	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+# setuptools keeps deleted modules in build/lib, hence the rm; checking the installed copy proves
+# the package table as well. cd: from the root, mypy would find the folders, not the packages.
+types: $(VENV)/dev.stamp  ## type-check the installed copy, strictly
+	rm -rf build
+	$(PIP) --no-build-isolation --no-deps --target build/types .
+	cd tests && MYPYPATH=../build/types ../$(BIN)/mypy --config-file ../pyproject.toml -p worldsim
+
+bench: $(VENV)/play.stamp  ## measure action-to-frame latency of the default world
+	$(BIN)/worldsim bench latency $(ARGS)
+
+links:  ## show editors the import map: worldsim/tokenizer -> tokenizer, ...
+	for name in tokenizer dynamics server clients benchmarks; do ln -sfn ../$$name worldsim/$$name; done
+
+clean:  ## remove the environment and everything built
+	rm -rf $(VENV) build *.egg-info .mypy_cache tests/.mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# setuptools goes in by hand because the builds below reuse it instead of fetching their own.
+$(VENV)/base.stamp: $(INPUTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "worldsim needs Python 3.11 or later; name one: make PYTHON=python3.11" >&2; exit 4; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch setuptools
+	@touch $@
+
+$(VENV)/play.stamp: $(VENV)/base.stamp
+	$(PIP) --no-build-isolation --editable '.[play]'
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/base.stamp
+	$(PIP) --no-build-isolation --editable '.[play,games,dev]'
+	@touch $@ $(VENV)/play.stamp

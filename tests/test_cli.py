@@ -1,0 +1,145 @@
+"""The command line: dispatch, usage errors, and one exit code per kind of failure."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+
+import pytest
+
+from worldsim import cli
+from worldsim.errors import CheckpointError, MachineError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fake:
+    """A verb that only tests know."""
+
+    frames: int = 3
+    """how many frames to do, at least 1"""
+
+    def __post_init__(self) -> None:
+        if self.frames < 1:
+            raise ValueError(f"frames must be > 0, got {self.frames}")
+
+    def run(self) -> int:
+        return self.frames
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
+    """Installs the verb `fake`; calling the fixture makes its `run` raise."""
+    module = ModuleType("worldsim.commands.fake")
+    module.Fake = Fake  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(cli.VERBS, "fake", "do nothing")
+
+    def make_it_raise(error: BaseException) -> None:
+        def run(self: Fake) -> int:
+            raise error
+
+        monkeypatch.setattr(Fake, "run", run)
+
+    return make_it_raise
+
+
+def test_flags_reach_the_command_and_its_answer_is_the_exit_code(
+    fake: Callable[[BaseException], None],
+) -> None:
+    assert cli.main(["fake"]) == 3
+    assert cli.main(["fake", "--frames", "7"]) == 7
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CheckpointError("there is no world\nat here"), 3),
+        (MachineError("there is no world at here"), 4),
+        (KeyboardInterrupt(), 130),
+        (SystemExit("there is no world at here"), 2),
+    ],
+)
+def test_each_failure_has_its_exit_code_and_one_line_on_stderr(
+    fake: Callable[[BaseException], None],
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+) -> None:
+    fake(error)
+
+    assert cli.main(["fake"]) == code
+
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err in ("worldsim: there is no world at here\n", "worldsim: interrupted\n")
+
+
+def test_our_own_bugs_keep_their_traceback(fake: Callable[[BaseException], None]) -> None:
+    fake(ValueError("a bug"))
+
+    with pytest.raises(ValueError, match="a bug"):
+        cli.main(["fake"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["dance"], "there is no verb 'dance'"),
+        (["fake", "--frames", "many"], "--frames"),
+        (["fake", "--frames", "0"], "frames must be > 0, got 0"),
+        (["fake", "--speed", "1"], "--speed"),
+        ([], "usage: worldsim VERB"),
+    ],
+)
+def test_what_does_not_parse_is_exit_code_2_and_is_quoted(
+    fake: Callable[[BaseException], None],
+    capsys: pytest.CaptureFixture[str],
+    argv: list[str],
+    sentence: str,
+) -> None:
+    assert cli.main(argv) == 2
+
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert sentence in output.err
+
+
+def test_help_of_a_verb_shows_type_default_and_gloss(
+    fake: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["fake", "--help"]) == 0
+
+    text = capsys.readouterr().out
+    for part in ("worldsim fake", "--frames", "INT", "3", "how many frames to do"):
+        assert part in text
+
+
+def test_overview_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+
+    text = capsys.readouterr().out
+    for verb, gloss in cli.VERBS.items():
+        assert f"  {verb}" in text
+        assert gloss in text
+
+
+@pytest.mark.parametrize("verb", list(cli.VERBS))
+def test_every_verb_explains_itself_without_torch_or_a_window_library(verb: str) -> None:
+    code = (
+        "import sys; from worldsim.cli import main; code = main(sys.argv[1:]);"
+        "heavy = {'torch', 'pygame', 'vizdoom', 'diffusers'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else code)"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, verb, "--help"], capture_output=True, text=True, timeout=60
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert f"worldsim {verb}" in done.stdout
+
+
+def test_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("worldsim 0.")
