@@ -3,7 +3,6 @@
 Shapes: B batch, T ticks, P tokens, C channels, S places, D width.
 """
 
-import torch
 from torch import Tensor, nn
 
 from worldsim.dynamics import flow

@@ -109,4 +109,6 @@ class Trunk(nn.Module):
         tokens = self.read(torch.cat([latent, latent - before], dim=-1))
         registers = tokens.new_zeros(*tokens.shape[:-2], self.config.registers, tokens.shape[-1])
         told = self.action(action) + self.level(level[..., None])
-        return torch.cat([tokens, registers], dim=-2) + self.places + told[..., None, :]
+        embedded: Tensor = torch.cat([tokens, registers], dim=-2) + self.places
+        embedded = embedded + told[..., None, :]
+        return embedded

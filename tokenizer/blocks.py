@@ -39,7 +39,8 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # channels_last makes the channels the last, contiguous dimension: no copy
         normed = F.rms_norm(x.permute(0, 2, 3, 1), (x.shape[1],)).permute(0, 3, 1, 2)
-        return x + self.second(F.silu(self.first(normed)))
+        change: Tensor = self.second(F.silu(self.first(normed)))
+        return x + change
 
 
 def carry(picture: Tensor, flow: Tensor) -> Tensor:

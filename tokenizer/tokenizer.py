@@ -17,8 +17,9 @@ class Tokenizer(nn.Module):
 
     def encode(self, pixels: Tensor) -> Tensor:
         """(B, T, 3, H, W) in [-1, 1] -> latents (B, T, P, C)."""
+        batch, ticks = pixels.shape[:2]
         latents: Tensor = self.encoder(pixels.flatten(0, 1))
-        return latents.unflatten(0, pixels.shape[:2])
+        return latents.view(batch, ticks, *latents.shape[1:])
 
     def decode(self, latents: Tensor, cache: DecoderCache) -> tuple[Tensor, DecoderCache]:
         """(B, T, P, C), cache -> pixels (B, T, 3, H, W), cache after the last frame."""

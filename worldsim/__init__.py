@@ -1,4 +1,4 @@
-"""Real-time, action-conditioned world models: videos in, a world that you can walk around in out."""
+"""Real-time, action-conditioned world models: videos in, a world to walk around in out."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

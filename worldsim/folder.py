@@ -133,6 +133,7 @@ def write_world(folder: Path, config: WorldConfig, model: nn.Module) -> None:
     }
     draft = folder / ".model.safetensors.tmp"
     save_file(weights, draft, metadata={"format": "pt"})
+    draft.chmod(0o644)  # safetensors writes for the owner alone; an installed world is for all
     os.replace(draft, folder / "model.safetensors")
     draft = folder / ".config.json.tmp"
     draft.write_text(json.dumps(asdict(config), indent=2) + "\n")

@@ -263,7 +263,9 @@ class World:
             self._model.tokenizer.encode(to_pixels(part.to(self.device))[None])[0]
             for part in flat.split(ENCODE_BATCH)
         ]
-        return torch.cat(parts).unflatten(0, frames.shape[:2])
+        batch, ticks = frames.shape[:2]
+        latents = torch.cat(parts)
+        return latents.view(batch, ticks, *latents.shape[1:])
 
     def _noise(self, state: WorldState) -> Tensor:
         """(B, P, C): a function of each player's seed and tick, so that it needs no state."""

@@ -1,6 +1,7 @@
 """The loop: the schedule's shape, and a Ctrl-C that loses nothing."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def test_the_rate_goes_up_stays_and_comes_down() -> None:
 
     assert rates[0] < rates[1] < 1
     assert rates[10:60] == [1.0] * 50
-    assert all(a > b for a, b in zip(rates[61:98], rates[62:99], strict=True))
+    assert all(a > b for a, b in pairwise(rates[61:98]))
 
 
 def test_fitting_learns_and_returns_the_average(tmp_path: Path) -> None:

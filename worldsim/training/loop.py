@@ -28,8 +28,11 @@ class Stage(Protocol):
     """One thing to train."""
 
     name: str
-    model: nn.Module
     optimizers: list[torch.optim.Optimizer]
+
+    @property
+    def model(self) -> nn.Module:
+        """What is trained, averaged and saved."""
 
     def update(self, progress: float) -> dict[str, Tensor]:
         """One optimization step, `progress` of the way (0..1) through; its losses, detached."""
@@ -45,7 +48,10 @@ def schedule(progress: float, *, warmup: float = 0.02, decay: float = 0.4) -> fl
     return 1.0 if progress < 1 - decay else max((1 - progress) / decay, 0.02)
 
 
-def average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+def average(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
     """Exponential moving average whose memory grows with the run, up to AVERAGE_DECAY."""
     decay = min(AVERAGE_DECAY, (1 + int(count)) / (10 + int(count)))
     torch._foreach_lerp_(averaged, current, 1 - decay)
@@ -104,7 +110,7 @@ def take_step(optimizers: list[torch.optim.Optimizer], loss: Tensor, model: nn.M
     """One update of `model` against `loss`, its gradient at most of length 1."""
     for optimizer in optimizers:
         optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimizer in optimizers:
         optimizer.step()

@@ -13,7 +13,7 @@ class PaintLoss:
     """The painter's loss; owns the critic and trains it as it goes."""
 
     def __init__(self) -> None:
-        self.critic = Critic().to(memory_format=torch.channels_last)
+        self.critic = Critic()
         self.optimizer = torch.optim.AdamW(
             self.critic.parameters(), 4e-4, betas=(0.5, 0.98), weight_decay=0.0
         )
@@ -46,4 +46,5 @@ class PaintLoss:
             with torch.no_grad():
                 _, wanted = self.critic(real)
             matching = feature_loss(features, wanted)
-        return CRITIC_WEIGHT * -verdict.float().mean() + FEATURE_WEIGHT * matching.float()
+        opinion: Tensor = FEATURE_WEIGHT * matching.float() - CRITIC_WEIGHT * verdict.float().mean()
+        return opinion

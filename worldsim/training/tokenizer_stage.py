@@ -25,7 +25,7 @@ class TokenizerStage:
 
     def __init__(self, model: Tokenizer, streams: Streams, *, rate: float = 2e-3) -> None:
         """`streams` yields frames, uint8."""
-        self.model = model.to(memory_format=torch.channels_last)
+        self.model = model
         self.optimizers = matrix_optimizers(model, rate, inside=MATRICES)
         self._paint = PaintLoss()
         self._streams = streams

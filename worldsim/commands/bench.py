@@ -1,0 +1,85 @@
+"""`worldsim bench`: how fast, measured, with tails."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import tyro
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Measure speed. Tables go to stderr; the last line on stdout is one JSON object.
+
+    latency: action to encoded frame in the engine alone, per stage, and the whole tick (busy).
+    socket: action to frame through a real socket, against a server in a process of its own.
+    """
+
+    name: tyro.conf.Positional[Literal["latency", "socket"]]
+    """What to measure."""
+    world: str = "doom-hall"
+    """Name of a shipped world, or a world folder."""
+    frames: int = 2000
+    """latency: ticks to time."""
+    seconds: float = 60.0
+    """socket: how long to play, s; p99 needs a thousand frames."""
+    k: Literal[1, 2, 4] = 2
+    """Flow steps per frame."""
+    backend: Literal["torch"] = "torch"
+    """Implementation of the recurrent kernels."""
+    threads: int = 1
+    """Intra-op threads of the engine."""
+    json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None
+    """Also write the JSON object to this file."""
+
+    def __post_init__(self) -> None:
+        if self.frames < 1:
+            raise ValueError(f"--frames must be >= 1, got {self.frames}")
+        if self.seconds <= 0:
+            raise ValueError(f"--seconds must be > 0, got {self.seconds}")
+        if self.threads < 1:
+            raise ValueError(f"--threads must be >= 1, got {self.threads}")
+
+    def run(self) -> int:
+        """Measure, print the table and the JSON line, return the exit code."""
+        from worldsim.runtime import prepare
+
+        prepare(threads=self.threads)
+        found = self._latency() if self.name == "latency" else self._socket()
+        report = {"command": f"bench {self.name}", "backend": self.backend, **found}
+        print(as_table(self.name, report), file=sys.stderr)
+        line = json.dumps(report)
+        if self.json_file is not None:
+            self.json_file.parent.mkdir(parents=True, exist_ok=True)
+            self.json_file.write_text(line + "\n", encoding="utf-8")
+        print(line)
+        return 0
+
+    def _latency(self) -> dict[str, object]:
+        from worldsim.benchmarks.latency import measure_latency
+        from worldsim.world import World
+
+        return measure_latency(World.load(self.world), frames=self.frames, flow_steps=self.k)
+
+    def _socket(self) -> dict[str, object]:
+        from worldsim.benchmarks.loopback import measure_loopback
+
+        return measure_loopback(self.world, seconds=self.seconds, flow_steps=self.k)
+
+
+def as_table(name: str, report: dict[str, object]) -> str:
+    """What people read: percentiles, then what was missed."""
+    from worldsim.benchmarks.timing import table
+
+    figures = cast(dict[str, Any], report)
+    rows = {"action to frame": {k: figures[f"{k}_ms"] for k in ("p50", "p95", "p99", "max")}}
+    for key, label in (("busy_ms", "busy (whole tick)"), ("spacing_ms", "frame spacing")):
+        if key in figures:
+            rows[label] = figures[key]
+    rows |= {f"  {stage}": row for stage, row in figures["stages"].items()}
+    share = 100 * figures["missed_fraction"]
+    missed = f"missed {figures['missed']} ({share:.2f} %), {figures['frames']} frames arrived"
+    missed += f", budget {figures['budget_ms']} ms"
+    return table(name, rows) + "\n" + missed
