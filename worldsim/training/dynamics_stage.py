@@ -16,13 +16,14 @@ Shapes: L lanes, T ticks, N = L * T, P tokens, C channels, H W picture.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldsim.dynamics import Dynamics
+from worldsim.dynamics import Dynamics, TrunkState
 from worldsim.dynamics import flow as flows
 from worldsim.tokenizer import DecoderCache, carry, to_pixels
 from worldsim.tokenizer.decoder import Decoder
@@ -35,7 +36,8 @@ from worldsim.training.tokenizer_stage import MATRICES
 Predict = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # x, time, step size, rows -> z
 
 MEAN_SHARE, SHORTCUT_SHARE = 0.5, 0.15  # the rest learns the flow
-FREE_FROM = 0.2  # of the way: lanes may run free from here on
+FREE_FROM, FREE_FULL = 0.15, 0.6  # of the way: some lanes run free, for longer and longer
+FREE_TICKS = 4  # at first; later whole chunks, and on into the next ones
 CRITIC_FROM = 0.1  # of the way
 CONTEXT_NOISE = 0.4  # at most, against tokens of unit root mean square
 FORGET_ACTIONS = 0.1  # share of chunks whose past actions are hidden from the trunk
@@ -80,7 +82,8 @@ class DynamicsStage:
         known[torch.rand(len(known)) < FORGET_ACTIONS] = self._dynamics.unknown_action
         lanes = self._begin(pixels[:, 0], latents[:, 0], torch.from_numpy(chunk.jumped), progress)
         with torch.autocast("cpu", torch.bfloat16):
-            context = self._context(lanes, pixels, latents, known, actions)
+            free_ticks = self._free_ticks(progress, latents.shape[1] - 1)
+            context = self._context(lanes, pixels, latents, known, actions, free_ticks)
             losses, predicted = self._predict(lanes, context, known, actions, latents, pixels)
             painted, real = self._decode(context, predicted, pixels)
         losses |= self._paint(painted, real, judged=progress >= CRITIC_FROM)
@@ -95,14 +98,23 @@ class DynamicsStage:
         if self._lanes is None:
             nobody = torch.zeros_like(jumped)
             self._lanes = Lanes(state=fresh, latent=latent, picture=picture, free=nobody)
-        may_free = progress >= FREE_FROM
-        self._lanes.begin(fresh, latent, picture, jumped, may_free=may_free)
+        # a lane that runs free for less than a chunk is led again at the next one
+        led = jumped if progress >= FREE_FULL else torch.ones_like(jumped)
+        self._lanes.lead(latent, picture, led, may_free=progress >= FREE_FROM)
+        self._lanes.restart(fresh, jumped)
         return self._lanes
 
     def _context(
-        self, lanes: Lanes, pixels: Tensor, latents: Tensor, known: Tensor, actions: Tensor
+        self,
+        lanes: Lanes,
+        pixels: Tensor,
+        latents: Tensor,
+        known: Tensor,
+        actions: Tensor,
+        free_ticks: int,
     ) -> Context:
-        """Real frames, some with noise and blur; for free lanes, what the model imagines."""
+        """Real frames, some with noise and blur; the last `free_ticks` of free lanes are what the
+        model imagines."""
         count, ticks = len(latents), latents.shape[1] - 1
         level = CONTEXT_NOISE * torch.rand(count) * (torch.rand(count) < 0.6) * ~lanes.free
         noise = torch.randn_like(latents[:, :-1])
@@ -110,15 +122,35 @@ class DynamicsStage:
         shown = _blur(pixels[:, :-1], (level / CONTEXT_NOISE).view(-1, 1, 1, 1, 1))
         lanes.latent, lanes.picture = lanes.latent.clone(), lanes.picture.clone()
         if lanes.free.any():
-            rows, _ = lanes.free_rows()
-            seen[rows], shown[rows] = self._imagine(lanes, known, actions)
+            rows, state = lanes.free_rows()
+            begin = latents.shape[1] - 1 - free_ticks
+            if begin:
+                zeros = latents.new_zeros(len(rows), begin)
+                _, state = self._read(latents[rows, :begin], known[rows, :begin], zeros, state)
+                lanes.latent[rows], lanes.picture[rows] = latents[rows, begin], pixels[rows, begin]
+            seen[rows, begin:], shown[rows, begin:] = self._imagine(
+                lanes, state, known[:, begin:], actions[:, begin:]
+            )
         return Context(seen, shown, level[:, None].expand(count, ticks))
 
     @torch.no_grad()
-    def _imagine(self, lanes: Lanes, known: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Play the chunk on the free lanes and leave them where it ends: the T latents and
+    def _read(self, *inputs: Any) -> tuple[Tensor, TrunkState]:
+        """The trunk's `forward`, without gradients."""
+        return self._dynamics.trunk(*inputs)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def _free_ticks(progress: float, ticks: int) -> int:
+        """How long a free lane runs free in a chunk of `ticks`."""
+        ramp = (progress - FREE_FROM) / (FREE_FULL - FREE_FROM)
+        return min(ticks, FREE_TICKS + int(max(ramp, 0.0) * (ticks - FREE_TICKS)))
+
+    @torch.no_grad()
+    def _imagine(
+        self, lanes: Lanes, state: TrunkState, known: Tensor, actions: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Play on from where the free lanes stand and leave them where it ends: latents and
         pictures on the way, first one included."""
-        rows, state = lanes.free_rows()
+        rows = lanes.free.nonzero()[:, 0]
         latent, picture = lanes.latent[rows], lanes.picture[rows]
         latents, pictures = [], []
         steps = 1 if torch.rand(()) < 0.5 else 2

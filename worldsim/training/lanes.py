@@ -23,19 +23,18 @@ class Lanes:
     picture: Tensor  # (L, 3, H, W), what it shows there
     free: Tensor  # bool (L,)
 
-    def begin(
-        self, fresh: TrunkState, latent: Tensor, picture: Tensor, jumped: Tensor, *, may_free: bool
-    ) -> None:
-        """Start a chunk whose real first frame is `latent` (L, P, C) and `picture`.
-
-        `fresh` is the memory of a lane that `jumped`; others carry theirs on.
-        """
-        stop = (torch.rand(len(jumped)) < FREE_STOP) | jumped
-        led = stop | ~self.free
+    def lead(self, latent: Tensor, picture: Tensor, led: Tensor, *, may_free: bool) -> None:
+        """Put lanes back on the real frame that the chunk begins with, `latent` (L, P, C) and
+        `picture`: those `led` (L,), those not free, and some by chance; then choose anew which of
+        them run free."""
+        led = led | ~self.free | (torch.rand(len(led)) < FREE_STOP)
         self.latent = torch.where(led[:, None, None], latent, self.latent)
         self.picture = torch.where(led[:, None, None, None], picture, self.picture)
-        start = (torch.rand(len(jumped)) < FREE_SHARE) & may_free
+        start = (torch.rand(len(led)) < FREE_SHARE) & may_free
         self.free = torch.where(led, start, self.free)
+
+    def restart(self, fresh: TrunkState, jumped: Tensor) -> None:
+        """Lanes that `jumped` (L,) remember nothing; others carry their memory on."""
         memory = tuple(
             torch.where(jumped.view(-1, 1, 1, 1, 1), new, old)
             for new, old in zip(fresh.memory, self.state.memory, strict=True)
