@@ -13,8 +13,8 @@ from worldsim.data.recording import Recording
 from worldsim.data.scan import scan
 from worldsim.errors import DataError
 
-START_TICKS = 48  # frames of the start clip: long enough to warm the memory up
-START_AT = 20  # ticks into the first episode, when the gun is up
+START_TICKS = 12  # frames of the start clip: the player is soon somewhere else
+START_AT = 2  # ticks into the first episode, when the gun is up
 
 
 @dataclass(frozen=True, kw_only=True)
