@@ -119,7 +119,9 @@ class DynamicsStage:
         level = CONTEXT_NOISE * torch.rand(count) * (torch.rand(count) < 0.6) * ~lanes.free
         noise = torch.randn_like(latents[:, :-1])
         seen = latents[:, :-1] + level.view(-1, 1, 1, 1) * noise
-        shown = _blur(pixels[:, :-1], (level / CONTEXT_NOISE).view(-1, 1, 1, 1, 1))
+        shown = pixels[:, :-1].clone()
+        noised = level.nonzero()[:, 0]
+        shown[noised] = _blur(shown[noised], level[noised].view(-1, 1, 1, 1, 1) / CONTEXT_NOISE)
         lanes.latent, lanes.picture = lanes.latent.clone(), lanes.picture.clone()
         if lanes.free.any():
             rows, state = lanes.free_rows()
