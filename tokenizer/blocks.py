@@ -37,7 +37,6 @@ class Residual(nn.Module):
         nn.init.zeros_(self.second.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        # channels_last makes the channels the last, contiguous dimension: no copy
         normed = F.rms_norm(x.permute(0, 2, 3, 1), (x.shape[1],)).permute(0, 3, 1, 2)
         change: Tensor = self.second(F.silu(self.first(normed)))
         return x + change
