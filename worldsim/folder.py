@@ -135,6 +135,11 @@ def write_world(folder: Path, config: WorldConfig, model: nn.Module) -> None:
     save_file(weights, draft, metadata={"format": "pt"})
     draft.chmod(0o644)  # safetensors writes for the owner alone; an installed world is for all
     os.replace(draft, folder / "model.safetensors")
+    write_config(folder, config)
+
+
+def write_config(folder: Path, config: WorldConfig) -> None:
+    """Write config.json beside its final name, then rename it."""
     draft = folder / ".config.json.tmp"
     draft.write_text(json.dumps(asdict(config), indent=2) + "\n")
     os.replace(draft, folder / "config.json")

@@ -37,6 +37,8 @@ class Eval:
     """Also write the JSON object to this file."""
     out: Path | None = None
     """Folder for pictures: strips.png and rollout.mp4, real against imagined."""
+    card: bool = False
+    """Also write the figures into the world's config.json and model card."""
 
     def run(self) -> int:
         """Grade, print one JSON line, return the exit code."""
@@ -51,6 +53,11 @@ class Eval:
         if not self.data.is_dir():
             raise DataError(f"{self.data}: no such folder; --data takes a folder of recordings")
         report = self._evaluate(blocks)
+        if self.card:
+            from worldsim.folder import find_world
+            from worldsim.training.card import record_measurement
+
+            record_measurement(find_world(self.world), report)
         line = json.dumps(report)
         if self.json_file is not None:
             self.json_file.parent.mkdir(parents=True, exist_ok=True)

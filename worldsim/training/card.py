@@ -1,10 +1,11 @@
 """The model card of a world folder: generated, so that it never tells of another world."""
 
-import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from worldsim.folder import WorldConfig
+from worldsim.folder import WorldConfig, read_config, write_config
 
 FRONT = """---
 library_name: worldsim
@@ -41,14 +42,13 @@ def write_card(folder: Path, config: WorldConfig) -> None:
     (folder / "README.md").write_text(FRONT + "\n".join(lines))
 
 
-def record_measurement(folder: Path, config: WorldConfig, report: Path) -> None:
-    """Put the figures of an `eval --json` report into config.json and the card."""
-    figures = json.loads(report.read_text())
-    training = {**config.training, "measured": figures}
-    raw = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**raw, "training": training}, indent=2) + "\n")
-    config.training["measured"] = figures
-    write_card(folder, config)
+def record_measurement(folder: Path, report: Mapping[str, Any]) -> None:
+    """Put the figures of an `eval` report into config.json and the card."""
+    graded = {k: v for k, v in report.items() if isinstance(v, dict) and "value" in v}
+    config = read_config(folder)
+    training = {**config.training, "measured": graded}
+    write_config(folder, replace(config, training=training))
+    write_card(folder, read_config(folder))
 
 
 def _history(history: list[dict[str, Any]]) -> list[str]:

@@ -5,7 +5,7 @@ videos -> cache of small frames -> tokenizer -> latents -> dynamics -> world fol
 
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -160,13 +160,9 @@ class _Run:
         }
         history = [*self.config.training.get("history", []), entry]
         start, led = self.footage.start_scene()
-        config = WorldConfig(
-            **{
-                **{f: getattr(self.config, f) for f in self.config.__dataclass_fields__},
-                "start_actions": led,
-                "training": {**self.config.training, "history": history},
-            }
-        )
+        # figures of the world that this one continues are not figures of this one
+        kept = {k: v for k, v in self.config.training.items() if k != "measured"}
+        config = replace(self.config, start_actions=led, training={**kept, "history": history})
         folder = self.run / "world"
         write_world(folder, config, self.model)
         write_start(folder / "start.mkv", start, config.fps)

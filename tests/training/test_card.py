@@ -1,0 +1,44 @@
+"""The model card tells of its own world: its training, its figures, its failures."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from worldsim.dynamics import DynamicsConfig
+from worldsim.folder import WorldConfig, read_config, write_config
+from worldsim.tokenizer import TokenizerConfig
+from worldsim.training.card import record_measurement, write_card
+
+CONFIG = WorldConfig(
+    name="hall",
+    fps=35.0,
+    actions=["noop"],
+    bindings={"noop": 0},
+    tokenizer=TokenizerConfig(),
+    dynamics=DynamicsConfig(num_actions=1),
+)
+
+
+def test_figures_go_into_the_config_and_the_card(tmp_path: Path) -> None:
+    write_config(tmp_path, CONFIG)
+    report = {
+        "command": "eval",
+        "g1": {"value": 1.25, "lo": 1.0, "hi": 1.5, "n": 40},
+        "cfr4": {"value": None, "lo": None, "hi": None, "n": 0, "why": "no game"},
+        "frozen": {"g1": {"value": 0.0, "lo": 0.0, "hi": 0.0, "n": 40}},
+    }
+
+    record_measurement(tmp_path, report)
+
+    card = (tmp_path / "README.md").read_text()
+    assert "| g1 | 1.25 | 1 .. 1.5 | 40 |" in card
+    assert "cfr4" not in card
+    assert set(read_config(tmp_path).training["measured"]) == {"g1", "cfr4"}
+
+
+def test_known_failures_and_the_notice_stand_in_the_card(tmp_path: Path) -> None:
+    write_card(tmp_path, replace(CONFIG, training={"failures": ["It forgets."]}))
+
+    card = (tmp_path / "README.md").read_text()
+    assert "- It forgets." in card
+    assert "AI-generated" in card
+    assert "Not measured yet" in card
