@@ -36,14 +36,15 @@ from worldsim.training.tokenizer_stage import MATRICES
 Predict = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # x, time, step size, rows -> z
 
 MEAN_SHARE, SHORTCUT_SHARE = 0.5, 0.15  # the rest learns the flow
-FREE_FROM, FREE_FULL = 0.15, 0.6  # of the way: some lanes run free, for longer and longer
-FREE_TICKS = 4  # at first; later whole chunks, and on into the next ones
+FREE_FROM, FREE_FULL = 0.15, 1.0  # of the way: some lanes run free, for longer and longer
+FREE_TICKS = 4  # at first; at last whole chunks, and from FREE_FULL on into the next ones
 CRITIC_FROM = 0.1  # of the way
 CONTEXT_NOISE = 0.4  # at most, against tokens of unit root mean square
 FORGET_ACTIONS = 0.1  # share of chunks whose past actions are hidden from the trunk
 PICTURES = 24  # predictions that are decoded per update
 PICTURE_WEIGHT, MOVED_WEIGHT = 0.3, 1.0
 DECODER_RATE = 0.15  # of the dynamics' learning rate
+SEVERITY = 3.0  # of the critic: a prediction is in doubt, and without it doubt is painted as blur
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class DynamicsStage:
             *matrix_optimizers(dynamics, rate, inside=(".layers.", ".look")),
             *matrix_optimizers(decoder, DECODER_RATE * rate, inside=MATRICES),
         ]
-        self._paint = PaintLoss()
+        self._paint = PaintLoss(severity=SEVERITY)
         self._streams = streams
         self._lanes: Lanes | None = None
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from worldsim.dynamics import TrunkState
 
-FREE_SHARE = 0.5  # of the lanes, once there are free ones
+FREE_SHARE = 0.4  # of the lanes, once there are free ones
 FREE_STOP = 0.3  # chance per chunk that a free lane is put back on real frames
 
 
