@@ -275,7 +275,7 @@ class World:
         for seed, tick in zip(state.seed.tolist(), state.tick.tolist(), strict=True):
             generator = torch.Generator().manual_seed((seed * 1_000_003 + tick) % 2**63)
             rows.append(torch.randn(state.latent.shape[1:], generator=generator))
-        return torch.stack(rows).to(self.device)
+        return self.config.noise_scale * torch.stack(rows).to(self.device)
 
     def _check_action(self, action: int | ArrayLike, batch: int) -> Tensor:
         chosen = np.asarray(action)
