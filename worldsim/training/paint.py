@@ -1,4 +1,4 @@
-"""How painted pictures are judged, wherever a decoder is trained: by pixels, then by a critic."""
+"""How the pictures of a decoder in training are judged: by pixels, then by a critic."""
 
 import torch
 from torch import Tensor
@@ -10,13 +10,9 @@ FEATURE_WEIGHT = 0.2
 
 
 class PaintLoss:
-    """The painter's loss; owns the critic and trains it as it goes.
+    """The painter's loss; owns the critic and trains it as it goes."""
 
-    `severity` scales the critic's share: 1 suits latents of real frames.
-    """
-
-    def __init__(self, *, severity: float = 1.0) -> None:
-        self._severity = severity
+    def __init__(self) -> None:
         self.critic = Critic()
         self.optimizer = torch.optim.AdamW(
             self.critic.parameters(), 4e-4, betas=(0.5, 0.98), weight_decay=0.0
@@ -29,7 +25,7 @@ class PaintLoss:
         metrics: dict[str, Tensor] = {}
         if judged:
             metrics["critic"] = self._train_critic(painted.detach(), real)
-            loss = loss + self._severity * self._opinion(painted, real)
+            loss = loss + self._opinion(painted, real)
         error = (painted.detach().clamp(-1, 1) - real).square().mean()
         return {"paint": loss, "psnr": 10 * torch.log10(4 / error), **metrics}
 

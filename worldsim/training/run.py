@@ -118,9 +118,7 @@ class _Run:
             latents = encode_footage(self.model.tokenizer, self.footage, self.run / "latents")
             dynamics = self._dynamics_stage(self.model, latents)
             averaged = fit(dynamics, steps=plan.dynamics_steps, run=self.run, resume=resume)
-            self.model.dynamics.load_state_dict(averaged.get_submodule("dynamics").state_dict())
-            decoder = averaged.get_submodule("decoder").state_dict()
-            self.model.tokenizer.decoder.load_state_dict(decoder)
+            self.model.dynamics.load_state_dict(averaged.state_dict())
         return self._write(plan, time.time() - started)
 
     def _measured_plan(self, minutes: float, tokenizer_share: float) -> Plan:
