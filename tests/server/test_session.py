@@ -177,7 +177,8 @@ def test_a_world_starts_from_an_uploaded_picture() -> None:
         )
         await send_upload(peer, 5, "picture", file.getvalue())
         await peer.started(upload=5)
-        await peer.frame()
+        first = await peer.frame()
+        assert first.flags & wire.RESET
 
         await send_upload(peer, 6, "picture", b"no picture at all")
         await peer.say(wire.Start(upload=6))
