@@ -16,9 +16,9 @@ class DynamicsConfig:
     state_size: int = 32  # N, numbers that the memory keeps per feature
     registers: int = 4  # tokens that belong to no place on the screen
     trunk_layers: int = 2
-    mover_layers: int = 1
-    head_layers: int = 2
-    patch: int = 16  # pixels of the picture per token side
+    mover_layers: int = 1  # before the picture is moved
+    look_layers: int = 1  # after
+    head_layers: int = 1  # per flow step
     max_flow: float = 16.0  # pixels that the picture may move in one tick
     expand: int = 2  # hidden width of the feed-forward layers, in widths
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from worldsim.dynamics import flow
 from worldsim.dynamics.config import DynamicsConfig
-from worldsim.dynamics.head import Carry, Head
+from worldsim.dynamics.head import Head, Move, Moved
 from worldsim.dynamics.trunk import Trunk, TrunkState
 
 
@@ -29,20 +29,20 @@ class Dynamics(nn.Module):
         latent: Tensor,
         before: Tensor,
         action: Tensor,
-        carry: Carry,
+        move: Move,
         *,
         noise: Tensor,
         steps: int,
-    ) -> Tensor:
-        """The latent that follows `action`: context (B, S, D), latents (B, P, C), (B,), how to
-        move the last picture, noise (B, P, C) -> (B, P, C)."""
-        features, _ = self.head.move(context, latent, before, action, carry)
+    ) -> tuple[Tensor, Moved]:
+        """The latent that follows `action`, and the moved picture that it starts from: context
+        (B, S, D), latents (B, P, C), (B,), how to move the last picture, noise (B, P, C)."""
+        moved = self.head.move(context, latent, before, action, move)
 
         def at(x: Tensor, time: float, size: float) -> Tensor:
             clock = x.new_tensor([time, size, 0.0]).expand(len(x), 3)
-            return self.head(x, clock, features, action)  # type: ignore[no-any-return]
+            return self.head(x, clock, moved, action)  # type: ignore[no-any-return]
 
-        return flow.sample(at, noise, steps)
+        return flow.sample(at, noise, steps), moved
 
     def initial_state(self, batch: int) -> TrunkState:
         """Memory of a world in which nothing has happened yet."""

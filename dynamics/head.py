@@ -1,13 +1,14 @@
 """The head: from context and action to the next latent. Only this and the decoder are late.
 
-First the picture is moved as the action says (`move`, once per tick), then the next latent is
-predicted from what that looks like, in one or several flow steps (`forward`). x-prediction:
-whatever the noise, the head says what the next latent will be.
+First the picture is moved as the action says (`move`, once per tick), then the head predicts how
+the latent of the next frame differs from the latent of the moved picture, in one or several flow
+steps (`forward`). x-prediction: whatever the noise, the head says what the next latent will be.
 
-Shapes: B batch, P tokens, C channels, S places (tokens, then registers), D width.
+Shapes: B batch, P tokens, C channels, S places (tokens, then registers), D width, H W picture.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange
@@ -18,9 +19,18 @@ from worldsim.dynamics.config import DynamicsConfig
 from worldsim.dynamics.layers import FeedForward
 
 FLOW_CELLS = 4  # per token side
-# a flow (B, 2, rows * FLOW_CELLS, columns * FLOW_CELLS) in pixels -> the last picture, moved by it;
-# pictures are the tokenizer's business, so the caller brings them
-Carry = Callable[[Tensor], Tensor]
+# a flow (B, 2, rows * FLOW_CELLS, columns * FLOW_CELLS) in pixels -> the last picture, moved by it,
+# and the latent of that; pictures are the tokenizer's business, so the caller brings them
+Move = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What is known of the next frame before any noise."""
+
+    picture: Tensor  # (B, 3, H, W), the last picture, moved
+    latent: Tensor  # (B, P, C), of that picture
+    features: Tensor  # (B, S, D), for the flow steps
 
 
 class HeadLayer(nn.Module):
@@ -46,11 +56,11 @@ class HeadLayer(nn.Module):
 
 
 class Mover(nn.Module):
-    """Says how the action moves the picture, and reads the picture so moved.
+    """Says how the action moves the picture, and looks at the picture so moved.
 
     Most of the next frame is this frame, shifted by a fraction of a token. In latents a shift is
-    hard to compute and easy in pixels: so it is done there, and the moved picture is read as
-    patches. What is left to the head is what was not there to be moved.
+    hard to compute and easy in pixels: so it is done there. What is left to the head is what was
+    not there to be moved.
     """
 
     def __init__(self, config: DynamicsConfig) -> None:
@@ -62,15 +72,15 @@ class Mover(nn.Module):
         self.layers = nn.ModuleList(HeadLayer(config) for _ in range(config.mover_layers))
         self.norm = nn.RMSNorm(d, elementwise_affine=False)
         self.flow = nn.Linear(d, 2 * FLOW_CELLS**2)
-        self.look = nn.Linear(3 * config.patch**2, d)
+        self.look = nn.Linear(2 * config.channels, d)
+        self.look_layers = nn.ModuleList(HeadLayer(config) for _ in range(config.look_layers))
         nn.init.zeros_(self.flow.weight)
         nn.init.zeros_(self.flow.bias)
 
     def forward(
-        self, context: Tensor, latent: Tensor, before: Tensor, condition: Tensor, carry: Carry
-    ) -> tuple[Tensor, Tensor]:
-        """(B, S, D), (B, P, C) twice, (B, D) -> features (B, S, D) and the moved picture
-        (B, 3, H, W)."""
+        self, context: Tensor, latent: Tensor, before: Tensor, condition: Tensor, move: Move
+    ) -> Moved:
+        """(B, S, D), (B, P, C) twice, (B, D)."""
         c = self.config
         x = self.read(torch.cat([latent, latent - before], dim=-1))
         x = _with_registers(x, c) + self.context(context)
@@ -81,9 +91,11 @@ class Mover(nn.Module):
         flow = rearrange(
             flow, "b (h w) (c y x) -> b c (h y) (w x)", h=c.rows, c=2, y=FLOW_CELLS, x=FLOW_CELLS
         )
-        moved = carry(flow)
-        patches = rearrange(moved, "b c (h y) (w x) -> b (h w) (c y x)", y=c.patch, x=c.patch)
-        return x + _with_registers(self.look(patches), c), moved
+        picture, seen = move(flow)
+        x = x + _with_registers(self.look(torch.cat([seen, seen - latent], dim=-1)), c)
+        for layer in self.look_layers:
+            x = layer(x, condition)
+        return Moved(picture, seen, x)
 
 
 class Head(nn.Module):
@@ -102,28 +114,25 @@ class Head(nn.Module):
         nn.init.zeros_(self.write.bias)
 
     def move(
-        self, context: Tensor, latent: Tensor, before: Tensor, action: Tensor, carry: Carry
-    ) -> tuple[Tensor, Tensor]:
-        """What is known before any noise: once per tick, whatever the number of flow steps.
+        self, context: Tensor, latent: Tensor, before: Tensor, action: Tensor, move: Move
+    ) -> Moved:
+        """Once per tick, whatever the number of flow steps: context (B, S, D) from the trunk;
+        latent and before (B, P, C), the last two; action (B,)."""
+        return self.mover(context, latent, before, self.action(action), move)  # type: ignore[no-any-return]
 
-        context (B, S, D) from the trunk; latent and before (B, P, C), the last two; action (B,)
-        -> features (B, S, D), the moved picture (B, 3, H, W).
-        """
-        return self.mover(context, latent, before, self.action(action), carry)  # type: ignore[no-any-return]
-
-    def forward(self, noisy: Tensor, clock: Tensor, features: Tensor, action: Tensor) -> Tensor:
+    def forward(self, noisy: Tensor, clock: Tensor, moved: Moved, action: Tensor) -> Tensor:
         """Predict the next latent.
 
         noisy (B, P, C), the next latent on its way from noise; clock (B, 3): how far it is (0..1),
-        the step that is to be taken from there, the noise level of the context; features
-        (B, S, D) from `move`; action (B,) -> (B, P, C).
+        the step that is to be taken from there, the noise level of the context; action (B,)
+        -> (B, P, C).
         """
-        x = _with_registers(self.read(noisy), self.config) + features
+        x = _with_registers(self.read(noisy), self.config) + moved.features
         condition = self.action(action) + self.clock(clock)
         for layer in self.layers:
             x = layer(x, condition)
-        latent: Tensor = self.write(self.norm(x[:, : self.config.num_tokens]))
-        return latent
+        change: Tensor = self.write(self.norm(x[:, : self.config.num_tokens]))
+        return moved.latent + change
 
 
 def _with_registers(tokens: Tensor, config: DynamicsConfig) -> Tensor:

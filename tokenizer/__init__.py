@@ -2,7 +2,6 @@
 
 from worldsim.tokenizer.blocks import carry
 from worldsim.tokenizer.config import TokenizerConfig
-from worldsim.tokenizer.decoder import DecoderCache
 from worldsim.tokenizer.tokenizer import Tokenizer, to_frames, to_pixels
 
-__all__ = ["DecoderCache", "Tokenizer", "TokenizerConfig", "carry", "to_frames", "to_pixels"]
+__all__ = ["Tokenizer", "TokenizerConfig", "carry", "to_frames", "to_pixels"]

@@ -10,9 +10,10 @@ class TokenizerConfig:
     height: int = 96  # pixels
     width: int = 128  # pixels
     channels: int = 48  # numbers per token
-    encoder_widths: tuple[int, int, int] = (64, 96, 192)  # features at 1/4, 1/8, 1/16 of the size
+    encoder_width: int = 256  # features per token
+    encoder_hidden: int = 32  # narrow middle of a block
     decoder_widths: tuple[int, int, int] = (64, 96, 192)  # features at 1/4, 1/8, 1/16 of the size
-    hidden: tuple[int, int, int] = (32, 64, 96)  # narrow middle of a block at 1/4, 1/8, 1/16
+    decoder_hidden: tuple[int, int, int] = (32, 32, 64)  # narrow middle of a block
     max_flow: float = 16.0  # pixels that the picture may move in one tick
 
     def __post_init__(self) -> None:
@@ -32,5 +33,5 @@ class TokenizerConfig:
         return rows * columns
 
 
-PATCH = 16  # pixels per token side: two halvings after a stem of 4x4 pixels
-STEM = 4
+PATCH = 16  # pixels per token side
+STEM = 4  # of the decoder: it paints 4x4 pixels at once

@@ -1,16 +1,18 @@
-"""Latents to pixels, one frame at a time, carrying texture over from the frame before.
+"""Latents to pixels, one frame at a time, carrying texture over from the picture before.
 
-    flow, mask, paint = net(z_t, z_{t-1}, y_{t-1})
-    y_t = mask * warp(y_{t-1}, flow) + (1 - mask) * paint
+    flow, mask, paint = net(z, E(y), y)
+    y' = (1 - w) * warp(y, g * flow) + w * paint        w = g * mask
 
-as a video codec moves what it has already sent instead of sending it again. The cache is the
-last picture and the last latent: fixed size, a value that is passed in and returned. A cleared
-cache (all zeros) makes the decoder paint everything from z_t.
+as a video codec moves what it has already sent instead of sending it again. The gate g opens where
+the wanted latent z is not the latent E(y) of the picture that is there: what nobody wants to
+change stays as it is, to the bit. Without it, a picture that was encoded and decoded over and
+over lost itself in errors within half a second (docs/log.md, 2026-11-22).
+
+The cache is that picture: fixed size, a value that is passed in and returned. A cleared one is
+gray.
 
 Shapes: B batch, P tokens, C channels of a token, H W picture.
 """
-
-from dataclasses import dataclass
 
 import torch
 from einops import rearrange
@@ -20,19 +22,13 @@ from torch.nn import functional as F
 from worldsim.tokenizer.blocks import Conv, Residual, carry
 from worldsim.tokenizer.config import STEM, TokenizerConfig
 
-
-@dataclass(frozen=True)
-class DecoderCache:
-    """What the decoder remembers of the last tick."""
-
-    picture: Tensor  # (B, 3, H, W), [-1, 1]; zeros when cleared
-    latent: Tensor  # (B, P, C); zeros when cleared
+GATE = 0.02  # mean square difference of two tokens at which the gate is two thirds open
 
 
 class Decoder(nn.Module):
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        (fine, middle, coarse), hidden = config.decoder_widths, config.hidden
+        (fine, middle, coarse), hidden = config.decoder_widths, config.decoder_hidden
         self.config = config
         self.read = Conv(2 * config.channels, coarse, 1)
         self.coarse = Residual(coarse, hidden[2])
@@ -45,34 +41,28 @@ class Decoder(nn.Module):
         self.paint = Conv(fine, 4 * STEM * STEM, 1)
         nn.init.zeros_(self.flow.weight)
 
-    def empty_cache(self, batch: int) -> DecoderCache:
-        """The cache of a decoder that has shown nothing yet."""
+    def cleared(self, batch: int) -> Tensor:
+        """The picture of a decoder that has shown nothing yet, (B, 3, H, W)."""
         c = self.config
-        zeros = self.read.weight.new_zeros
-        return DecoderCache(
-            picture=zeros(batch, 3, c.height, c.width),
-            latent=zeros(batch, c.num_tokens, c.channels),
-        )
+        return self.read.weight.new_zeros(batch, 3, c.height, c.width)
 
-    def step(self, latent: Tensor, cache: DecoderCache) -> tuple[Tensor, DecoderCache]:
-        """(B, P, C), cache -> pixels (B, 3, H, W) in [-1, 1], next cache."""
+    def forward(self, latent: Tensor, code: Tensor, picture: Tensor) -> Tensor:
+        """The wanted latent and the latent of the picture that is there, (B, P, C), and that
+        picture (B, 3, H, W) -> the next picture, about [-1, 1]: clamp what is to be carried on."""
         rows, columns = self.config.grid
-        both = torch.cat([latent, cache.latent], dim=-1)
+        gate = 1 - torch.exp((latent - code).float().square().mean(dim=-1) / -GATE)
+        gate = rearrange(gate, "b (h w) -> b 1 h w", h=rows)
+        both = torch.cat([latent, latent - code], dim=-1)
         x = self.read(rearrange(both, "b (h w) c -> b c h w", h=rows, w=columns))
         x = F.pixel_shuffle(self.to_middle(self.coarse(x)), 2)
         x = F.pixel_shuffle(self.to_fine(self.middle(x)), 2)
         limit = self.config.max_flow
-        moved = carry(cache.picture, limit * torch.tanh(self.flow(x).float() / limit))
+        flow = limit * torch.tanh(self.flow(x).float() / limit)
+        moved = carry(picture, flow * _resize(gate, flow))
         x = self.fine(x + self.carry(F.pixel_unshuffle(moved, STEM)))
         paint, mask = F.pixel_shuffle(self.paint(x), STEM).float().split([3, 1], dim=1)
-        mask = torch.sigmoid(mask)
-        pixels = mask * moved + (1 - mask) * paint
-        return pixels, DecoderCache(picture=pixels.clamp(-1, 1), latent=latent)
+        return torch.lerp(moved, paint, torch.sigmoid(mask) * _resize(gate, paint))
 
-    def forward(self, latents: Tensor, cache: DecoderCache) -> tuple[Tensor, DecoderCache]:
-        """(B, T, P, C), cache -> pixels (B, T, 3, H, W), cache after the last frame."""
-        frames = []
-        for latent in latents.unbind(dim=1):
-            pixels, cache = self.step(latent, cache)
-            frames.append(pixels)
-        return torch.stack(frames, dim=1), cache
+
+def _resize(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)

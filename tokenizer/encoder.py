@@ -3,6 +3,9 @@
 The encoder looks at one frame only. A latent is then absolute: it does not depend on how the
 world came to show this frame, so a picture can start a world and a rewind needs no history.
 Time is in the decoder, which carries texture from frame to frame.
+
+It is small, because it runs in every tick of play: the head predicts the next latent from the
+latent of the moved picture (docs/decisions/0004).
 """
 
 from einops import rearrange
@@ -10,25 +13,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldsim.tokenizer.blocks import Conv, Residual
-from worldsim.tokenizer.config import STEM, TokenizerConfig
+from worldsim.tokenizer.config import PATCH, TokenizerConfig
 
 
 class Encoder(nn.Module):
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        (fine, middle, coarse), hidden = config.encoder_widths, config.hidden
+        width, hidden = config.encoder_width, config.encoder_hidden
         self.channels = config.channels
         self.layers = nn.Sequential(
-            nn.PixelUnshuffle(STEM),
-            Conv(3 * STEM * STEM, fine, 3),
-            Residual(fine, hidden[0]),
-            Conv(fine, middle, 4, stride=2),
-            Residual(middle, hidden[1]),
-            Conv(middle, coarse, 4, stride=2),
-            Residual(coarse, hidden[2]),
-            Residual(coarse, hidden[2]),
+            nn.PixelUnshuffle(PATCH),
+            Conv(3 * PATCH * PATCH, width, 1),
+            Residual(width, hidden),
+            Residual(width, hidden),
             nn.SiLU(),
-            Conv(coarse, config.channels, 1),
+            Conv(width, config.channels, 1),
         )
 
     def forward(self, pixels: Tensor) -> Tensor:

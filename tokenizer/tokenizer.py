@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from worldsim.tokenizer.blocks import carry
 from worldsim.tokenizer.config import TokenizerConfig
-from worldsim.tokenizer.decoder import Decoder, DecoderCache
+from worldsim.tokenizer.decoder import Decoder
 from worldsim.tokenizer.encoder import Encoder
 
 
@@ -21,14 +22,29 @@ class Tokenizer(nn.Module):
         latents: Tensor = self.encoder(pixels.flatten(0, 1))
         return latents.view(batch, ticks, *latents.shape[1:])
 
-    def decode(self, latents: Tensor, cache: DecoderCache) -> tuple[Tensor, DecoderCache]:
-        """(B, T, P, C), cache -> pixels (B, T, 3, H, W), cache after the last frame."""
-        pixels, cache = self.decoder(latents, cache)
-        return pixels, cache
+    def step(self, latent: Tensor, picture: Tensor) -> Tensor:
+        """A wanted latent (B, P, C) and the picture before it, (B, 3, H, W) in [-1, 1] -> the
+        picture of that latent, about [-1, 1]."""
+        with torch.no_grad():
+            code = self.encoder(picture)
+        painted: Tensor = self.decoder(latent, code, picture)
+        return painted
 
-    def show(self, pixels: Tensor, latent: Tensor) -> DecoderCache:
-        """The cache of a decoder that has just shown a real frame: (B, 3, H, W), (B, P, C)."""
-        return DecoderCache(picture=pixels, latent=latent)
+    def move(self, picture: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+        """A picture (B, 3, H, W) and a coarse flow in pixels (`carry`) -> the moved picture, and
+        its latent (B, P, C), without gradients."""
+        moved = carry(picture, flow)
+        with torch.no_grad():
+            return moved, self.encoder(moved)
+
+    def decode(self, latents: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents (B, T, P, C) and the picture before them -> pixels (B, T, 3, H, W), about
+        [-1, 1], and the last picture, clamped."""
+        frames = []
+        for latent in latents.unbind(dim=1):
+            frames.append(self.step(latent, picture))
+            picture = frames[-1].clamp(-1, 1)
+        return torch.stack(frames, dim=1), picture
 
 
 def to_pixels(frames: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from worldsim.dynamics import TrunkState
-from worldsim.tokenizer import DecoderCache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +23,7 @@ class WorldState:
     latent: Tensor  # (B, P, C), what is shown now
     before: Tensor  # (B, P, C), what was shown a tick earlier
     context: Tensor  # (B, S, D), what the trunk made of everything so far
-    picture: Tensor  # (B, 3, H, W) in [-1, 1], from which the decoder carries texture over
+    picture: Tensor  # (B, 3, H, W) in [-1, 1], what is shown now, in floats
     tick: Tensor  # int64 (B,), ticks since the world began
     seed: Tensor  # int64 (B,); with the tick it determines the noise of the next frame
 
@@ -37,11 +36,6 @@ class WorldState:
     def trunk(self) -> TrunkState:
         """The part that the trunk carries on."""
         return TrunkState(memory=tuple(self.memory.unbind(dim=1)), latent=self.latent)
-
-    @property
-    def cache(self) -> DecoderCache:
-        """The part that the decoder carries on."""
-        return DecoderCache(picture=self.picture, latent=self.latent)
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name; `WorldState(**tensors)` is the inverse."""

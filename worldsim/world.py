@@ -22,7 +22,7 @@ from worldsim.dynamics.flow import STEPS
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights
 from worldsim.snapshot import decode_state, encode_state
 from worldsim.state import WorldState
-from worldsim.tokenizer import Tokenizer, carry, to_frames, to_pixels
+from worldsim.tokenizer import Tokenizer, to_frames, to_pixels
 
 Frames = NDArray[np.uint8]
 ENCODE_BATCH = 64  # frames that the encoder reads at once: bounds its memory
@@ -142,18 +142,19 @@ class World:
         """The late half of a tick: the frame that follows `action`."""
         chosen = self._check_action(action, state.batch)
         begun = time.perf_counter()
-        latent = self._model.dynamics.predict(
+        tokenizer = self._model.tokenizer
+        latent, moved = self._model.dynamics.predict(
             state.context,
             state.latent,
             state.before,
             chosen,
-            partial(carry, state.picture),
+            partial(tokenizer.move, state.picture),
             noise=self._noise(state),
             steps=self.flow_steps,
         )
         predicted = time.perf_counter()
-        pixels, cache = self._model.tokenizer.decoder.step(latent, state.cache)
-        frame = to_frames(pixels).cpu().numpy()
+        picture = tokenizer.decoder(latent, moved.latent, moved.picture).clamp(-1, 1)
+        frame = to_frames(picture).cpu().numpy()
         timing = {
             "head_ms": 1e3 * (predicted - begun),
             "decode_ms": 1e3 * (time.perf_counter() - predicted),
@@ -163,7 +164,7 @@ class World:
             state=state,
             action=chosen,
             latent=latent,
-            picture=cache.picture,
+            picture=picture,
         )
 
     @torch.inference_mode()
@@ -187,12 +188,12 @@ class World:
         paint every frame from its latent alone."""
         self._check_frames(frames)
         latents = self._encode(frames[None])[0]
-        decoder = self._model.tokenizer.decoder
-        cache, shown = decoder.empty_cache(1), []
+        tokenizer = self._model.tokenizer
+        cleared = tokenizer.decoder.cleared(1)
+        picture, shown = cleared, []
         for latent in latents.split(1):
-            pixels, cache = decoder.step(latent, cache)
-            cache = decoder.empty_cache(1) if clear_cache else cache
-            shown.append(to_frames(pixels)[0])
+            picture = tokenizer.step(latent, cleared if clear_cache else picture).clamp(-1, 1)
+            shown.append(to_frames(picture)[0])
         return torch.stack(shown).cpu().numpy()
 
     def snapshot(self, state: WorldState) -> bytes:

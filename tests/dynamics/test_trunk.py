@@ -8,7 +8,7 @@ from worldsim.dynamics import Dynamics, DynamicsConfig, TrunkState
 
 CONFIG = DynamicsConfig(
     rows=2, columns=3, channels=4, num_actions=3, width=12, heads=3, state_size=4, registers=1,
-    patch=4, trunk_layers=2, head_layers=1,
+    trunk_layers=2, head_layers=1,
 )  # fmt: skip
 TICKS = 40
 
@@ -77,15 +77,16 @@ def test_the_head_answers_the_action_from_the_first_update_on() -> None:
     picture = torch.rand(2, 3, 8, 12).double()
 
     def predict(action: int) -> torch.Tensor:
-        return dynamics.predict(
+        latent, _ = dynamics.predict(
             context[:, -1],
             state.latent,
             latents[:, -2],
             torch.full((2,), action),
-            lambda flow: picture,
+            lambda flow: (picture, state.latent),
             noise=torch.zeros_like(state.latent),
             steps=1,
         )
+        return latent
 
     assert not torch.allclose(predict(0), predict(1))
 
@@ -96,13 +97,13 @@ def test_the_action_moves_the_picture_by_a_flow_of_at_most_the_limit() -> None:
     context, state = run(dynamics, latents, actions, levels)
     flows = []
 
-    def carry(flow: torch.Tensor) -> torch.Tensor:
+    def move(flow: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         flows.append(flow)
-        return torch.zeros(2, 3, 8, 12).double()
+        return torch.zeros(2, 3, 8, 12).double(), state.latent
 
     for action in (0, 1):
         chosen = torch.full((2,), action)
-        dynamics.head.move(context[:, -1], state.latent, latents[:, -2], chosen, carry)
+        dynamics.head.move(context[:, -1], state.latent, latents[:, -2], chosen, move)
 
     assert flows[0].shape == (2, 2, 2 * 4, 3 * 4)
     assert not torch.allclose(flows[0], flows[1])

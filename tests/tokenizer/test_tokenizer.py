@@ -30,13 +30,13 @@ def test_one_latent_frame_per_video_frame_each_token_of_unit_length() -> None:
     torch.testing.assert_close(latents.square().mean(-1), torch.ones(2, 6, CONFIG.num_tokens))
 
 
-def test_decoding_in_two_parts_with_the_cache_carried_equals_decoding_at_once() -> None:
+def test_decoding_in_two_parts_with_the_picture_carried_equals_decoding_at_once() -> None:
     tokenizer = model()
     latents = tokenizer.encode(pixels())
 
-    whole, _ = tokenizer.decode(latents, tokenizer.decoder.empty_cache(2))
-    first, cache = tokenizer.decode(latents[:, :2], tokenizer.decoder.empty_cache(2))
-    second, _ = tokenizer.decode(latents[:, 2:], cache)
+    whole, _ = tokenizer.decode(latents, tokenizer.decoder.cleared(2))
+    first, picture = tokenizer.decode(latents[:, :2], tokenizer.decoder.cleared(2))
+    second, _ = tokenizer.decode(latents[:, 2:], picture)
 
     assert torch.equal(torch.cat([first, second], dim=1), whole)
 
@@ -48,7 +48,7 @@ def test_later_frames_never_change_earlier_latents_or_pictures() -> None:
 
     def through(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         latents = tokenizer.encode(x)
-        shown, _ = tokenizer.decode(latents, tokenizer.decoder.empty_cache(2))
+        shown, _ = tokenizer.decode(latents, tokenizer.decoder.cleared(2))
         return latents, shown
 
     latents, shown = through(clip)
@@ -59,18 +59,34 @@ def test_later_frames_never_change_earlier_latents_or_pictures() -> None:
     assert not torch.equal(shown[:, 3:], other_shown[:, 3:])
 
 
-def test_the_cache_of_one_player_does_not_reach_another() -> None:
+def test_the_picture_of_one_player_does_not_reach_another() -> None:
     tokenizer, clip = model(), pixels()
     latents = tokenizer.encode(clip)
-    start = tokenizer.show(clip[:, 0], latents[:, 0])
-    shown, _ = tokenizer.decode(latents[:, 1:], start)
+    shown, _ = tokenizer.decode(latents[:, 1:], clip[:, 0])
 
-    other = tokenizer.show(-clip[:, 0], latents[:, 0])
-    other.picture[1] = clip[1, 0]
-    other_shown, _ = tokenizer.decode(latents[:, 1:], other)
+    start = torch.stack([-clip[0, 0], clip[1, 0]])
+    other, _ = tokenizer.decode(latents[:, 1:], start)
 
-    assert torch.equal(shown[1], other_shown[1])
-    assert not torch.equal(shown[0], other_shown[0])
+    assert torch.equal(shown[1], other[1])
+    assert not torch.equal(shown[0], other[0])
+
+
+def test_a_picture_that_nobody_wants_to_change_stays_as_it_is() -> None:
+    tokenizer, picture = model(), pixels()[:, 0]
+    code = tokenizer.encode(picture[:, None])[:, 0]
+
+    assert torch.equal(tokenizer.step(code, picture), picture)
+    assert not torch.equal(tokenizer.step(-code, picture), picture)
+
+
+def test_a_moved_picture_comes_with_its_latent() -> None:
+    tokenizer, picture = model(), pixels()[:, 0]
+    flow = torch.ones(2, 2, 8, 12)
+
+    moved, code = tokenizer.move(picture, flow)
+
+    torch.testing.assert_close(moved[..., :-1, :-1], picture[..., 1:, 1:], atol=1e-4, rtol=0)
+    torch.testing.assert_close(code, tokenizer.encode(moved[:, None])[:, 0])
 
 
 def test_a_warp_by_whole_pixels_is_a_shift() -> None:

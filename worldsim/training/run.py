@@ -143,7 +143,7 @@ class _Run:
         part = slice(len(latents))
         sources: list[Any] = [self.footage.frames[part], latents, self.footage.actions[part]]
         streams = self._streams(sources, DYNAMICS_BATCHES)
-        return DynamicsStage(model.dynamics, model.tokenizer.decoder, streams)
+        return DynamicsStage(model.dynamics, model.tokenizer, streams)
 
     def _streams(self, sources: list[Any], batches: Batches) -> Streams:
         return Streams(sources, **asdict(batches), seed=self.seed)

@@ -1,16 +1,20 @@
 """Training of the tokenizer on streams of real frames.
 
-The decoder's cache is carried along each lane, so that the decoder is trained on its own pictures,
-as it will be used; at a jump the cache is cleared, or holds the real frame before, as it does at
-the start of a world. The latents get noise, so that the decoder forgives what the dynamics will
+The picture is carried along each lane, so that the decoder is trained on its own pictures, as it
+will be used; at a jump it is cleared, or is the real frame before, as it is at the start of a
+world. Some lanes get what a player's decoder gets: a picture that has been moved already, about
+right and a little soft. The latents get noise, so that the decoder forgives what the dynamics will
 get wrong.
+
+Shapes: L lanes, T ticks, P tokens, C channels, H W picture.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from worldsim.tokenizer import DecoderCache, Tokenizer, to_pixels
+from worldsim.tokenizer import Tokenizer, carry, to_pixels
 from worldsim.training.loop import matrix_optimizers, take_step
 from worldsim.training.paint import PaintLoss
 from worldsim.training.streams import Streams
@@ -18,6 +22,8 @@ from worldsim.training.streams import Streams
 MATRICES = ("layers.", "coarse", "middle", "fine", "read", "carry")
 CRITIC_FROM = 0.4  # of the way: painting must be about right before texture is judged
 LATENT_NOISE = 0.3  # at most, against tokens of unit root mean square
+MOVED_SHARE = 0.3  # of the lanes, whose pictures are already about right
+MISPLACED = 1.0  # pixels, standard deviation of what is wrong with their places
 
 
 class TokenizerStage:
@@ -29,37 +35,50 @@ class TokenizerStage:
         self.optimizers = matrix_optimizers(model, rate, inside=MATRICES)
         self._paint = PaintLoss()
         self._streams = streams
-        self._cache: DecoderCache | None = None
+        self._picture: Tensor | None = None
 
     def update(self, progress: float) -> dict[str, Tensor]:
         chunk = self._streams.next()
         real = to_pixels(torch.from_numpy(np.asarray(chunk.arrays[0])))
         jumped = torch.from_numpy(chunk.jumped)
         with torch.autocast("cpu", torch.bfloat16):
-            latents = self.model.encode(real)
-            cache = self._start(real[:, 0], latents[:, 0], jumped)
-            noisy = latents[:, 1:] + self._noise(latents[:, 1:])
-            painted, cache = self.model.decode(noisy, cache)
-        self._cache = DecoderCache(cache.picture.detach(), cache.latent.detach())
+            latents = self.model.encode(real)[:, 1:]
+            latents = latents + self._noise(latents)
+            painted = self._play(latents, real, jumped)
         losses = self._paint(
             painted.flatten(0, 1), real[:, 1:].flatten(0, 1), judged=progress >= CRITIC_FROM
         )
         take_step(self.optimizers, losses["paint"], self.model)
         return {k: v.detach() for k, v in losses.items()}
 
-    def _start(self, picture: Tensor, latent: Tensor, jumped: Tensor) -> DecoderCache:
-        """Carry each lane's cache; a lane that jumped starts cleared or from the real frame."""
-        if self._cache is None:
-            self._cache = self.model.decoder.empty_cache(len(picture))
-        cleared = (torch.rand(len(picture)) < 0.5).float()
-        begin_picture = picture * (1 - cleared)[:, None, None, None]
-        begin_latent = latent * (1 - cleared)[:, None, None]
-        return DecoderCache(
-            picture=torch.where(jumped[:, None, None, None], begin_picture, self._cache.picture),
-            latent=torch.where(jumped[:, None, None], begin_latent, self._cache.latent),
-        )
+    def _play(self, latents: Tensor, real: Tensor, jumped: Tensor) -> Tensor:
+        """Decode (L, T, P, C) lane by lane along time -> (L, T, 3, H, W)."""
+        picture = self._start(real[:, 0], jumped)
+        moved = torch.rand(len(real)) < MOVED_SHARE
+        frames = []
+        for latent, wanted in zip(latents.unbind(1), real[:, 1:].unbind(1), strict=True):
+            about = torch.where(moved[:, None, None, None], _about(wanted), picture)
+            frames.append(self.model.step(latent, about))
+            picture = frames[-1].clamp(-1, 1)
+        self._picture = picture.detach()
+        return torch.stack(frames, dim=1)
+
+    def _start(self, real: Tensor, jumped: Tensor) -> Tensor:
+        """Carry each lane's picture; a lane that jumped starts cleared or from the real one."""
+        if self._picture is None:
+            self._picture = self.model.decoder.cleared(len(real))
+        begin = real * (torch.rand(len(real)) < 0.5)[:, None, None, None]
+        return torch.where(jumped[:, None, None, None], begin, self._picture)
 
     def _noise(self, latents: Tensor) -> Tensor:
         """Gaussian noise whose level differs from lane to lane; none for half of them."""
         level = (torch.rand(len(latents), 1, 1, 1) * 2 - 1).clamp(min=0) * LATENT_NOISE
         return level * torch.randn_like(latents)
+
+
+def _about(pictures: Tensor) -> Tensor:
+    """(L, 3, H, W), each place a little off and a little soft, as after being moved."""
+    rows, columns = pictures.shape[-2] // 16, pictures.shape[-1] // 16
+    soft = F.avg_pool2d(pictures, 3, stride=1, padding=1, count_include_pad=False)
+    pictures = torch.lerp(pictures, soft, torch.rand(len(pictures), 1, 1, 1))
+    return carry(pictures, MISPLACED * torch.randn(len(pictures), 2, rows, columns))
