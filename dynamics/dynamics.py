@@ -42,7 +42,8 @@ class Dynamics(nn.Module):
             clock = x.new_tensor([time, size, 0.0]).expand(len(x), 3)
             return self.head(x, clock, moved, action)  # type: ignore[no-any-return]
 
-        return flow.sample(at, noise, steps), moved
+        latent = flow.sample(at, noise, steps)
+        return latent if steps == 1 else moved.compose(latent, noise), moved
 
     def initial_state(self, batch: int) -> TrunkState:
         """Memory of a world in which nothing has happened yet."""

@@ -4,6 +4,10 @@ First the picture is moved as the action says (`move`, once per tick), then the 
 the latent of the next frame differs from the latent of the moved picture, in one or several flow
 steps (`forward`). x-prediction: whatever the noise, the head says what the next latent will be.
 
+A sample takes that only for the tokens that motion does not explain (`Moved.compose`). Elsewhere
+the moved picture is right but for a fraction of a pixel, about which a prediction knows nothing:
+it would blur it, again in every tick, until the hall is fog (docs/decisions/0004).
+
 Shapes: B batch, P tokens, C channels, S places (tokens, then registers), D width, H W picture.
 """
 
@@ -19,6 +23,8 @@ from worldsim.dynamics.config import DynamicsConfig
 from worldsim.dynamics.layers import FeedForward
 
 FLOW_CELLS = 4  # per token side
+STILL = 0.06  # pixels per tick: less is no motion
+DOUBT = 1.0  # standard deviation, in logits, of what decides about a token
 # a flow (B, 2, rows * FLOW_CELLS, columns * FLOW_CELLS) in pixels -> the last picture, moved by it,
 # and the latent of that; pictures are the tokenizer's business, so the caller brings them
 Move = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -31,6 +37,13 @@ class Moved:
     picture: Tensor  # (B, 3, H, W), the last picture, moved
     latent: Tensor  # (B, P, C), of that picture
     features: Tensor  # (B, S, D), for the flow steps
+    news: Tensor  # (B, P), logit that motion does not explain the token
+
+    def compose(self, latent: Tensor, noise: Tensor) -> Tensor:
+        """The predicted `latent` (B, P, C) where there is something new, else what was moved.
+        `noise` (B, P, C) decides the doubtful cases."""
+        new = self.news + DOUBT * noise[..., 0] > 0
+        return torch.where(new[..., None], latent, self.latent)
 
 
 class HeadLayer(nn.Module):
@@ -74,6 +87,7 @@ class Mover(nn.Module):
         self.flow = nn.Linear(d, 2 * FLOW_CELLS**2)
         self.look = nn.Linear(2 * config.channels, d)
         self.look_layers = nn.ModuleList(HeadLayer(config) for _ in range(config.look_layers))
+        self.news = nn.Linear(d, 1)
         nn.init.zeros_(self.flow.weight)
         nn.init.zeros_(self.flow.bias)
 
@@ -88,6 +102,8 @@ class Mover(nn.Module):
             x = layer(x, condition)
         flow = self.flow(self.norm(x[:, : c.num_tokens])).float()
         flow = c.max_flow * torch.tanh(flow / c.max_flow)
+        # what rests must rest to the pixel; the gradient passes, or nothing would begin to move
+        flow = flow - torch.where(flow.abs() < STILL, flow, 0.0).detach()
         flow = rearrange(
             flow, "b (h w) (c y x) -> b c (h y) (w x)", h=c.rows, c=2, y=FLOW_CELLS, x=FLOW_CELLS
         )
@@ -95,7 +111,8 @@ class Mover(nn.Module):
         x = x + _with_registers(self.look(torch.cat([seen, seen - latent], dim=-1)), c)
         for layer in self.look_layers:
             x = layer(x, condition)
-        return Moved(picture, seen, x)
+        news = self.news(self.norm(x[:, : c.num_tokens]))[..., 0]
+        return Moved(picture, seen, x, news.float())
 
 
 class Head(nn.Module):

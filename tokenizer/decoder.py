@@ -5,8 +5,8 @@
 
 as a video codec moves what it has already sent instead of sending it again. The gate g opens where
 the wanted latent z is not the latent E(y) of the picture that is there: what nobody wants to
-change stays as it is, to the bit. Without it, a picture that was encoded and decoded over and
-over lost itself in errors within half a second (docs/log.md, 2026-11-22).
+change stays as it is. Without it, a picture that was encoded and decoded over and over lost itself
+in errors within half a second (docs/log.md, 2026-11-22).
 
 The cache is that picture: fixed size, a value that is passed in and returned. A cleared one is
 gray.

@@ -1,19 +1,18 @@
 """Training of the dynamics on streams of latents, pictures and actions.
 
-Each lane carries its memory from chunk to chunk. Per frame the mover learns to move the last
-picture onto the next one, and the head learns one of three things: the mean (zero noise), the flow
-(a point between noise and truth), or the shortcut (one big step where two small ones arrive). After a while some lanes run free: their context is what the model
-itself imagined, tick after tick, latent and picture, and the truth is still the target, which is
-what keeps a long rollout from drifting away.
+Each lane carries its memory from chunk to chunk. The mover learns to move each picture onto the
+next one, the head learns what then still differs (`exercises.py`). After a while some lanes run
+free: their context is what the model itself imagined, tick after tick, latent and picture, and the
+truth is still the target, which is what keeps a long rollout from drifting away.
 
-An error of a latent is not an error that one sees: some predictions are also decoded and compared
-with the real picture. The decoder itself stays as it is: trained along, under a harder critic, it
-lost 3 dB on real frames (docs/log.md).
+An error of a latent is not an error that one sees: some predictions are also decoded. Means are
+compared with the real picture; samples are shown to a critic, too, because what a mean leaves out
+is lost for ever when the next frame is made from it, and the hall ends in fog. The decoder itself
+stays as it is: trained along, under a harder critic, it lost 3 dB on real frames (docs/log.md).
 
 Shapes: L lanes, T ticks, N = L * T, P tokens, C channels, H W picture.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -24,24 +23,25 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from worldsim.dynamics import Dynamics, TrunkState
-from worldsim.dynamics import flow as flows
-from worldsim.dynamics.head import Moved
 from worldsim.tokenizer import Tokenizer, to_pixels
 from worldsim.tokenizer.losses import reconstruction_loss
+from worldsim.training.exercises import Frames, exercise, motion_loss, news_loss
 from worldsim.training.lanes import Lanes
 from worldsim.training.loop import matrix_optimizers, take_step
+from worldsim.training.paint import PaintLoss
 from worldsim.training.streams import Streams
 
-Predict = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # x, time, step size, rows -> z
-
-MEAN_SHARE, SHORTCUT_SHARE = 0.5, 0.15  # the rest learns the flow
 FREE_FROM, FREE_FULL = 0.15, 1.0  # of the way: some lanes run free, for longer and longer
+MEAN_LANES = 0.3  # of the chunks imagine means, the rest samples
 FREE_TICKS = 4  # at first; at last whole chunks, and from FREE_FULL on into the next ones
 CONTEXT_NOISE = 0.4  # at most, against tokens of unit root mean square
 FORGET_ACTIONS = 0.1  # share of chunks whose past actions are hidden from the trunk
-PICTURES = 24  # predictions that are decoded per update
-PICTURE_WEIGHT, MOVED_WEIGHT = 0.3, 1.0
-COARSER = 3  # halvings of the picture in the loss of the motion
+PICTURES = 16  # means that are decoded per update, and as many samples
+NEWS = 48  # frames whose news are judged per update
+PICTURE_WEIGHT, MOVED_WEIGHT, NEWS_WEIGHT = 0.3, 1.0, 0.2
+SAMPLE_STEPS = 2  # of the flow
+CRITIC_FROM = 0.2  # of the way: before, samples are wrong in ways that need no critic
+FAITHFUL = 0.3  # of a sample to the frame that really came
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class DynamicsStage:
         self.model = self._dynamics = dynamics
         self._tokenizer = tokenizer.requires_grad_(False)
         self.optimizers = matrix_optimizers(dynamics, rate, inside=("layers.",))
+        self._paint = PaintLoss()
         self._streams = streams
         self._lanes: Lanes | None = None
 
@@ -78,14 +79,8 @@ class DynamicsStage:
         with torch.autocast("cpu", torch.bfloat16):
             free_ticks = self._free_ticks(progress, latents.shape[1] - 1)
             context = self._context(lanes, pixels, latents, known, actions, free_ticks)
-            losses, predicted, moved = self._predict(
-                lanes, context, known, actions, latents, pixels
-            )
-            painted, real = self._decode(predicted, moved, pixels)
-        losses["paint"] = reconstruction_loss(painted, real)
-        losses["loss"] = (
-            losses["latent"] + MOVED_WEIGHT * losses["moved"] + PICTURE_WEIGHT * losses["paint"]
-        )
+            frames = self._frames(lanes, context, known, actions)
+            losses = self._losses(lanes, frames, pixels[:, 1:], latents[:, 1:], progress)
         take_step(self.optimizers, losses["loss"], self.model)
         return {k: v.detach() for k, v in losses.items()}
 
@@ -151,7 +146,7 @@ class DynamicsStage:
         rows = lanes.free.nonzero()[:, 0]
         latent, picture = lanes.latent[rows], lanes.picture[rows]
         latents, pictures = [], []
-        steps = 1 if torch.rand(()) < 0.5 else 2
+        steps = 1 if torch.rand(()) < MEAN_LANES else SAMPLE_STEPS
         for t in range(actions.shape[1] - 1):
             latents.append(latent)
             pictures.append(picture)
@@ -173,21 +168,13 @@ class DynamicsStage:
         lanes.latent[rows], lanes.picture[rows] = latent, picture
         return torch.stack(latents, dim=1), torch.stack(pictures, dim=1)
 
-    def _predict(
-        self,
-        lanes: Lanes,
-        context: Context,
-        known: Tensor,
-        actions: Tensor,
-        latents: Tensor,
-        pixels: Tensor,
-    ) -> tuple[dict[str, Tensor], Tensor, Moved]:
-        """Losses on the latents and on the moved pictures, and the predictions (N, P, C)."""
+    def _frames(self, lanes: Lanes, context: Context, known: Tensor, actions: Tensor) -> Frames:
+        """Read the chunk and move its pictures."""
         seen = context.latents
         before = torch.cat([lanes.state.latent[:, None], seen[:, :-1]], dim=1)
         memory, after = self._dynamics.trunk(seen, known[:, :-1], context.levels, lanes.state)
         lanes.keep(after)
-        chosen, levels = actions[:, 1:].flatten(), context.levels.flatten()
+        chosen = actions[:, 1:].flatten()
         moved = self._dynamics.head.move(
             memory.flatten(0, 1),
             seen.flatten(0, 1),
@@ -195,68 +182,50 @@ class DynamicsStage:
             chosen,
             partial(self._tokenizer.move, context.pictures.flatten(0, 1)),
         )
+        return Frames(moved, chosen, context.levels.flatten())
 
-        def predict(x: Tensor, time: Tensor, size: Tensor, rows: Tensor) -> Tensor:
-            clock = torch.stack([time.flatten(), size.flatten(), levels[rows]], dim=-1)
-            part = Moved(moved.picture[rows], moved.latent[rows], moved.features[rows])
-            z: Tensor = self._dynamics.head(x, clock, part, chosen[rows])
-            return z.float()
-
-        target = latents[:, 1:].flatten(0, 1)
-        noisy, time, size, wanted, is_mean = exercises(target, predict)
-        predicted = predict(noisy, time, size, torch.arange(len(target)))
-        error = (predicted - wanted).square().mean(dim=(1, 2))
-        led = (levels == 0) & is_mean & ~lanes.free.repeat_interleave(seen.shape[1])
-        unchanged = (moved.latent - target).square().mean(dim=(1, 2))
+    def _losses(
+        self, lanes: Lanes, frames: Frames, pixels: Tensor, latents: Tensor, progress: float
+    ) -> dict[str, Tensor]:
+        """All losses; `pixels` (L, T, 3, H, W) and `latents` (L, T, P, C) are what really came."""
+        head, real, target = self._dynamics.head, pixels.flatten(0, 1), latents.flatten(0, 1)
+        free = lanes.free.repeat_interleave(pixels.shape[1])
+        lesson = exercise(head, frames, target, free)
+        rows = lesson.is_mean.nonzero()[:, 0]
+        rows = rows[torch.randperm(len(rows))[:PICTURES]]
+        painted = self._decode(frames.pick(rows), lesson.predicted[rows])
         losses = {
-            "latent": error.mean(),
-            "moved": motion_loss(moved.picture, pixels[:, 1:].flatten(0, 1)),
-            "mean": error[is_mean].mean(),
-            "led": error[led].mean() if led.any() else error.mean(),
-            "unchanged": unchanged[led].mean() if led.any() else unchanged.mean(),
+            "latent": lesson.error.mean(),
+            "moved": motion_loss(frames.moved.picture, real),
+            "paint": reconstruction_loss(painted, real[rows]),
         }
-        return losses, predicted, moved
-
-    def _decode(self, predicted: Tensor, moved: Moved, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Some of the predictions as pictures, and the real ones: (PICTURES, 3, H, W) twice."""
-        rows = torch.randperm(len(predicted))[:PICTURES]
-        painted = self._tokenizer.decoder(
-            predicted[rows], moved.latent[rows], moved.picture[rows]
+        rows = torch.randperm(len(real))[:PICTURES]
+        part = frames.pick(rows)
+        painted = self._decode(part, part.sample(head, SAMPLE_STEPS))
+        judged = self._paint(painted, real[rows], judged=progress >= CRITIC_FROM, faithful=FAITHFUL)
+        losses |= {"sample": judged.pop("paint"), **judged}
+        rows = (~free).nonzero()[:, 0]
+        rows = rows[torch.randperm(len(rows))[:NEWS]]
+        losses["news"] = news_loss(frames.pick(rows).moved, real[rows])
+        losses["loss"] = (
+            losses["latent"]
+            + MOVED_WEIGHT * losses["moved"]
+            + PICTURE_WEIGHT * (losses["paint"] + losses["sample"])
+            + NEWS_WEIGHT * losses["news"]
         )
-        return painted, pixels[:, 1:].flatten(0, 1)[rows]
+        led = (frames.levels == 0) & lesson.is_mean & ~free
+        if led.any():
+            unchanged = (frames.moved.latent - target).square().mean(dim=(1, 2))
+            losses |= {"led": lesson.error[led].mean(), "unchanged": unchanged[led].mean()}
+        if (free & lesson.is_mean).any():
+            losses["free"] = lesson.error[free & lesson.is_mean].mean()
+        return losses
 
-
-def motion_loss(moved: Tensor, real: Tensor) -> Tensor:
-    """L1 between (N, 3, H, W) pictures, fine and coarse: a brick that is half a brick off looks
-    right from close by, and only from far off does one see where it should go."""
-    difference = moved - real
-    loss = difference.abs().mean()
-    for _ in range(COARSER):
-        difference = F.avg_pool2d(difference, 2)
-        loss = loss + difference.abs().mean()
-    return loss
-
-
-def exercises(target: Tensor, predict: Predict) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """What each of N frames learns: input, time and step size (N, 1, 1), target, is it the mean."""
-    n = len(target)
-    kind = torch.rand(n)
-    is_mean, is_shortcut = kind < MEAN_SHARE, kind > 1 - SHORTCUT_SHARE
-    finest = 1 / flows.STEPS[-1]
-    time = torch.randint(flows.STEPS[-1], (n,)) * finest
-    size = torch.where(is_shortcut, torch.where(torch.rand(n) < 0.5, 0.5, 1.0), finest)
-    time = torch.where(is_shortcut, (time >= 0.5) * (size < 1) * 0.5, time)
-    time, size = torch.where(is_mean, 0.0, time), torch.where(is_mean, 1.0, size)
-    time, size = time.view(-1, 1, 1), size.view(-1, 1, 1)
-    noisy = flows.mix(target, torch.randn_like(target), time)
-    noisy[is_mean] = 0.0
-    wanted = target.clone()
-    rows = is_shortcut.nonzero()[:, 0]
-    with torch.no_grad():
-        wanted[rows] = flows.shortcut_target(
-            lambda x, t, s: predict(x, t, s, rows), noisy[rows], time[rows], size[rows]
-        )
-    return noisy, time, size, wanted, is_mean
+    def _decode(self, frames: Frames, latents: Tensor) -> Tensor:
+        """(N, P, C) -> (N, 3, H, W)."""
+        m = frames.moved
+        painted: Tensor = self._tokenizer.decoder(latents, m.latent, m.picture)
+        return painted
 
 
 def _blur(pixels: Tensor, share: Tensor) -> Tensor:

@@ -18,10 +18,13 @@ class PaintLoss:
             self.critic.parameters(), 4e-4, betas=(0.5, 0.98), weight_decay=0.0
         )
 
-    def __call__(self, painted: Tensor, real: Tensor, *, judged: bool) -> dict[str, Tensor]:
+    def __call__(
+        self, painted: Tensor, real: Tensor, *, judged: bool, faithful: float = 1.0
+    ) -> dict[str, Tensor]:
         """(N, 3, H, W) twice -> "paint", to be minimized by the painter, and "psnr"; with
-        `judged`, the critic makes an update and its opinion is part of "paint"."""
-        loss = reconstruction_loss(painted, real)
+        `judged`, the critic makes an update and its opinion is part of "paint". `faithful` is the
+        weight of the pixels: less where the real picture is one of many that could have been."""
+        loss = faithful * reconstruction_loss(painted, real)
         metrics: dict[str, Tensor] = {}
         if judged:
             metrics["critic"] = self._train_critic(painted.detach(), real)

@@ -1,0 +1,117 @@
+"""What the head learns from a frame: its mean, the flow to it, or a shortcut along the flow.
+
+Shapes: N frames, P tokens, C channels, H W picture.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from worldsim.dynamics import flow as flows
+from worldsim.dynamics.head import Head, Moved
+
+MEAN_SHARE, SHORTCUT_SHARE = 0.5, 0.15  # the rest learns the flow
+EXPLAINED = 0.06  # L1 of colours in [-1, 1] up to which motion explains a token
+COARSER = 3  # halvings of the picture in the loss of the motion
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames that are to be predicted, as far as they are known before any noise."""
+
+    moved: Moved
+    actions: Tensor  # (N,), what leads to them
+    levels: Tensor  # (N,), standard deviation of the noise in what they were predicted from
+
+    def pick(self, rows: Tensor) -> "Frames":
+        """Some of them, by index."""
+        m = self.moved
+        moved = Moved(m.picture[rows], m.latent[rows], m.features[rows], m.news[rows])
+        return Frames(moved, self.actions[rows], self.levels[rows])
+
+    def predict(self, head: Head, x: Tensor, time: Tensor, size: Tensor) -> Tensor:
+        """x (N, P, C) at `time`, before a step of `size`, (N, 1, 1) -> what the head says they
+        are, (N, P, C)."""
+        clock = torch.stack([time.flatten(), size.flatten(), self.levels], dim=-1)
+        z: Tensor = head(x, clock, self.moved, self.actions)
+        return z.float()
+
+    def sample(self, head: Head, steps: int) -> Tensor:
+        """As in play, from noise in `steps`; gradients reach the last step alone."""
+        x = noise = torch.randn_like(self.moved.latent)
+        for i in range(steps):
+            time = x.new_full((len(x), 1, 1), i / steps)
+            size = torch.full_like(time, 1 / steps)
+            with torch.set_grad_enabled(i == steps - 1):
+                z = self.predict(head, x, time, size)
+                x = flows.advance(x, z, time, size)
+        return self.moved.compose(x, noise)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """How well the head did its exercise on each of N frames."""
+
+    predicted: Tensor  # (N, P, C)
+    error: Tensor  # (N,), mean square
+    is_mean: Tensor  # bool (N,), the exercise was the mean
+
+
+def exercise(head: Head, frames: Frames, target: Tensor, free: Tensor) -> Lesson:
+    """Give each frame an exercise: `target` (N, P, C) is the latent that really came. For those
+    `free` (N,), predicted from an imagined past, it is one of many that could have come: a mean
+    can be learned from it, a flow would be one to the wrong place."""
+    n = len(target)
+    kind = torch.rand(n) * ~free
+    is_mean, is_shortcut = kind < MEAN_SHARE, kind > 1 - SHORTCUT_SHARE
+    finest = 1 / flows.STEPS[-1]
+    time = torch.randint(flows.STEPS[-1], (n,)) * finest
+    size = torch.where(is_shortcut, torch.where(torch.rand(n) < 0.5, 0.5, 1.0), finest)
+    time = torch.where(is_shortcut, (time >= 0.5) * (size < 1) * 0.5, time)
+    time, size = torch.where(is_mean, 0.0, time), torch.where(is_mean, 1.0, size)
+    time, size = time.view(-1, 1, 1), size.view(-1, 1, 1)
+    noisy = flows.mix(target, torch.randn_like(target), time)
+    noisy[is_mean] = 0.0
+    wanted = target.clone()
+    rows = is_shortcut.nonzero()[:, 0]
+    with torch.no_grad():
+        part = frames.pick(rows)
+        wanted[rows] = flows.shortcut_target(
+            lambda x, t, s: part.predict(head, x, t, s), noisy[rows], time[rows], size[rows]
+        )
+    predicted = frames.predict(head, noisy, time, size)
+    error = (predicted - wanted).square().mean(dim=(1, 2))
+    return Lesson(predicted, error, is_mean)
+
+
+def news_loss(moved: Moved, real: Tensor) -> Tensor:
+    """Cross-entropy of what the mover calls new, against what is: `real` (N, 3, H, W)."""
+    with torch.no_grad():
+        new = misplacement(moved.picture, real, moved.news.shape[1]) > EXPLAINED
+    return F.binary_cross_entropy_with_logits(moved.news, new.float())
+
+
+def misplacement(moved: Tensor, real: Tensor, tokens: int) -> Tensor:
+    """L1 per token between (N, 3, H, W) pictures, after the best shift of up to a pixel: (N, P)."""
+    height, width = real.shape[-2:]
+    side = int((height * width / tokens) ** 0.5)
+    padded = F.pad(moved, (1, 1, 1, 1), mode="replicate")
+    best = torch.full((len(real), tokens), torch.inf)
+    for y in range(3):
+        for x in range(3):
+            error = (padded[..., y : y + height, x : x + width] - real).abs().mean(1, keepdim=True)
+            best = torch.minimum(best, F.avg_pool2d(error, side).flatten(1))
+    return best
+
+
+def motion_loss(moved: Tensor, real: Tensor) -> Tensor:
+    """L1 between (N, 3, H, W) pictures, fine and coarse: a brick that is half a brick off looks
+    right from close by, and only from far off does one see where it should go."""
+    difference = moved - real
+    loss = difference.abs().mean()
+    for _ in range(COARSER):
+        difference = F.avg_pool2d(difference, 2)
+        loss = loss + difference.abs().mean()
+    return loss
