@@ -76,11 +76,12 @@ def exercise(head: Head, frames: Frames, target: Tensor, free: Tensor) -> Lesson
     noisy[is_mean] = 0.0
     wanted = target.clone()
     rows = is_shortcut.nonzero()[:, 0]
-    with torch.no_grad():
-        part = frames.pick(rows)
-        wanted[rows] = flows.shortcut_target(
-            lambda x, t, s: part.predict(head, x, t, s), noisy[rows], time[rows], size[rows]
-        )
+    if len(rows):
+        with torch.no_grad():
+            part = frames.pick(rows)
+            wanted[rows] = flows.shortcut_target(
+                lambda x, t, s: part.predict(head, x, t, s), noisy[rows], time[rows], size[rows]
+            )
     predicted = frames.predict(head, noisy, time, size)
     error = (predicted - wanted).square().mean(dim=(1, 2))
     return Lesson(predicted, error, is_mean)

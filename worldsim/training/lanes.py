@@ -31,6 +31,7 @@ class Lanes:
         self.latent = torch.where(led[:, None, None], latent, self.latent)
         self.picture = torch.where(led[:, None, None, None], picture, self.picture)
         start = (torch.rand(len(led)) < FREE_SHARE) & may_free
+        start[0] = False  # some exercises are for real frames only
         self.free = torch.where(led, start, self.free)
 
     def restart(self, fresh: TrunkState, jumped: Tensor) -> None:
