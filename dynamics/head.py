@@ -97,7 +97,7 @@ class Mover(nn.Module):
         """(B, S, D), (B, P, C) twice, (B, D)."""
         c = self.config
         x = self.read(torch.cat([latent, latent - before], dim=-1))
-        x = _with_registers(x, c) + self.context(context)
+        x = with_registers(x, c) + self.context(context)
         for layer in self.layers:
             x = layer(x, condition)
         flow = self.flow(self.norm(x[:, : c.num_tokens])).float()
@@ -108,7 +108,7 @@ class Mover(nn.Module):
             flow, "b (h w) (c y x) -> b c (h y) (w x)", h=c.rows, c=2, y=FLOW_CELLS, x=FLOW_CELLS
         )
         picture, seen = move(flow)
-        x = x + _with_registers(self.look(torch.cat([seen, seen - latent], dim=-1)), c)
+        x = x + with_registers(self.look(torch.cat([seen, seen - latent], dim=-1)), c)
         for layer in self.look_layers:
             x = layer(x, condition)
         news = self.news(self.norm(x[:, : c.num_tokens]))[..., 0]
@@ -144,15 +144,19 @@ class Head(nn.Module):
         the step that is to be taken from there, the noise level of the context; action (B,)
         -> (B, P, C).
         """
-        x = _with_registers(self.read(noisy), self.config) + moved.features
-        condition = self.action(action) + self.clock(clock)
+        return self.told(noisy, clock, moved, self.action(action))
+
+    def told(self, noisy: Tensor, clock: Tensor, moved: Moved, action: Tensor) -> Tensor:
+        """`forward` for an action that is given as its embedding, (B, D)."""
+        x = with_registers(self.read(noisy), self.config) + moved.features
+        condition = action + self.clock(clock)
         for layer in self.layers:
             x = layer(x, condition)
         change: Tensor = self.write(self.norm(x[:, : self.config.num_tokens]))
         return moved.latent + change
 
 
-def _with_registers(tokens: Tensor, config: DynamicsConfig) -> Tensor:
+def with_registers(tokens: Tensor, config: DynamicsConfig) -> Tensor:
     """(B, P, D) -> (B, S, D): zeros for the places that are not on the screen."""
     empty = tokens.new_zeros(len(tokens), config.registers, tokens.shape[-1])
     return torch.cat([tokens, empty], dim=1)
