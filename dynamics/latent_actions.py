@@ -1,11 +1,15 @@
 """Latent actions: what was done between two frames, learned from frames alone.
 
-    u = q(z[t-1], z[t], z[t+1])     one of A codes
-    z[t+1] ~ p(z[t-1], z[t], u)     the decoder sees only the past and the code, and is thrown away
+    u = q(z[t-1], z[t], z[t+1], how the picture moved)     one of A codes
+    z[t+1] ~ p(z[t], u)
+
+The decoder p sees only the past and the code, and is thrown away.
 
 What a player does moves the whole picture, so the decoder is the head's mover: a code is worth
 what it says about how the picture moves, and three bits per frame leave no room for the next frame
-itself. (Bruce et al. 2024, "Genie", where both are transformers over pixels.)
+itself. It sees one frame of the past: keys are held, so that two frames tell it how the picture
+moves, and then it does not listen to the code. (Bruce et al. 2024, "Genie", where both are
+transformers over pixels.)
 
 Shapes: B batch, P tokens, C channels, S places, D width, A codes, H W picture.
 """
@@ -22,6 +26,8 @@ from worldsim.dynamics.head import Head, Move, Moved, with_registers
 from worldsim.dynamics.layers import FeedForward
 
 CODE_SIZE = 8  # numbers in which codes are told apart
+REACH = (2, 5)  # shifts that are tried, down and across, in pixels of the halved picture
+PARTS = (3, 4)  # of the picture, down and across, whose shifts are told apart
 
 
 class Layer(nn.Module):
@@ -46,15 +52,18 @@ class ActionEncoder(nn.Module):
         self.config = config
         self.read = nn.Linear(3 * config.channels, d)
         self.places = nn.Parameter(0.02 * torch.randn(config.num_places, d))
+        shifts = (2 * REACH[0] + 1) * (2 * REACH[1] + 1)
+        self.motion = nn.Linear(shifts * PARTS[0] * PARTS[1], d)
         self.layers = nn.ModuleList(Layer(config) for _ in range(layers))
         self.norm = nn.RMSNorm(d)
         self.point = nn.Linear(d, CODE_SIZE)
         self.codes = nn.Parameter(torch.randn(config.num_actions, CODE_SIZE))
 
-    def forward(self, before: Tensor, latent: Tensor, after: Tensor) -> Tensor:
-        """Three latents in a row, (B, P, C) -> closeness to each code, logits (B, A)."""
+    def forward(self, before: Tensor, latent: Tensor, after: Tensor, motion: Tensor) -> Tensor:
+        """Three latents in a row, (B, P, C), and the `cost_volume` of the last two pictures
+        -> closeness to each code, logits (B, A)."""
         x = self.read(torch.cat([latent, latent - before, after - latent], dim=-1))
-        x = with_registers(x, self.config) + self.places
+        x = with_registers(x, self.config) + self.places + self.motion(motion)[:, None]
         for layer in self.layers:
             x = layer(x)
         points = self.point(self.norm(x).mean(dim=1)).float()
@@ -70,16 +79,30 @@ class LatentActions(nn.Module):
         self.places = nn.Parameter(0.02 * torch.randn(config.num_places, config.width))
         self.decoder = Head(replace(config, mover_layers=2))
 
-    def forward(
-        self, before: Tensor, latent: Tensor, code: Tensor, move: Move
-    ) -> tuple[Tensor, Moved]:
-        """Past latents (B, P, C) and the weights of the codes (B, A), one-hot or soft -> the next
-        latent, and the moved picture."""
+    def forward(self, latent: Tensor, code: Tensor, move: Move) -> tuple[Tensor, Moved]:
+        """The last latent (B, P, C) and the weights of the codes (B, A), one-hot or soft
+        -> the next latent, and the moved picture."""
         told = code.to(latent.dtype) @ self.decoder.action.weight[:-1]
-        context = self.places.expand(len(latent), -1, -1)
-        moved = self.decoder.mover(context, latent, before, told, move)
+        context = self.places + told[:, None]
+        moved = self.decoder.mover(context, latent, latent, told, move)
         clock = latent.new_tensor([0.0, 1.0, 0.0]).expand(len(latent), 3)
         return self.decoder.told(torch.zeros_like(latent), clock, moved, told), moved
+
+
+def cost_volume(picture: Tensor, after: Tensor) -> Tensor:
+    """How well each shift explains each part of the picture, two (B, 3, H, W) -> (B, M), each part
+    with mean 0 over its shifts. Motion is plain to see in it, as in networks for optical flow
+    (Sun et al. 2018, "PWC-Net"); a network that has to find it in latents takes for ever."""
+    gray, wanted = (F.avg_pool2d(x.mean(1, keepdim=True), 2) for x in (picture, after))
+    height, width = gray.shape[-2:]
+    (down, across), costs = REACH, []
+    padded = F.pad(gray, (across, across, down, down), mode="replicate")
+    for y in range(2 * down + 1):
+        for x in range(2 * across + 1):
+            error = (padded[..., y : y + height, x : x + width] - wanted).abs()
+            costs.append(F.adaptive_avg_pool2d(error, PARTS).flatten(1))
+    volume = -torch.stack(costs, dim=-1).add(0.01).log()
+    return (volume - volume.mean(dim=-1, keepdim=True)).flatten(1)
 
 
 def choose(logits: Tensor) -> Tensor:

@@ -42,19 +42,19 @@ class Residual(nn.Module):
         return x + change
 
 
-def carry(picture: Tensor, flow: Tensor) -> Tensor:
+def carry(picture: Tensor, flow: Tensor, *, mode: str = "bilinear") -> Tensor:
     """Move a picture by a coarse flow: (B, C, H, W), (B, 2, H / s, W / s) in pixels of the
     picture -> (B, C, H, W)."""
     size = picture.shape[-2:]
     fine = F.interpolate(flow.float(), size=size, mode="bilinear", align_corners=False)
-    return warp(picture, fine)
+    return warp(picture, fine, mode=mode)
 
 
-def warp(picture: Tensor, flow: Tensor) -> Tensor:
-    """Fetch each pixel from where `flow` points: out(p) = picture(p + flow(p)), bilinear.
+def warp(picture: Tensor, flow: Tensor, *, mode: str = "bilinear") -> Tensor:
+    """Fetch each pixel from where `flow` points: out(p) = picture(p + flow(p)).
 
     picture (B, C, H, W), flow (B, 2, H, W) in pixels, x then y -> (B, C, H, W). Outside the
-    picture its border is repeated.
+    picture its border is repeated. `mode` bicubic is sharper, and may overshoot a little.
     """
     _, _, height, width = picture.shape
     y = torch.arange(height, device=picture.device, dtype=torch.float32)
@@ -64,4 +64,5 @@ def warp(picture: Tensor, flow: Tensor) -> Tensor:
     grid_x = (flow[:, 0] + x) * (2 / (width - 1)) - 1
     grid_y = (flow[:, 1] + y[:, None]) * (2 / (height - 1)) - 1
     grid = torch.stack([grid_x, grid_y], dim=-1)
-    return F.grid_sample(picture.float(), grid, padding_mode="border", align_corners=True)
+    picture = picture.float()
+    return F.grid_sample(picture, grid, mode=mode, padding_mode="border", align_corners=True)

@@ -33,7 +33,8 @@ class Tokenizer(nn.Module):
     def move(self, picture: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
         """A picture (B, 3, H, W) and a coarse flow in pixels (`carry`) -> the moved picture, and
         its latent (B, P, C), without gradients."""
-        moved = carry(picture, flow)
+        # bicubic: what is moved is moved again in the next tick, and bilinear blur adds up
+        moved = carry(picture, flow, mode="bicubic").clamp(-1, 1)
         with torch.no_grad():
             return moved, self.encoder(moved)
 

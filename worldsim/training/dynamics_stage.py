@@ -31,16 +31,16 @@ from worldsim.training.loop import matrix_optimizers, take_step
 from worldsim.training.paint import PaintLoss
 from worldsim.training.streams import Streams
 
-FREE_FROM, FREE_FULL = 0.15, 1.0  # of the way: some lanes run free, for longer and longer
+FREE_FROM, FREE_FULL = 0.05, 1.0  # of the way: some lanes run free, for longer and longer
 MEAN_LANES = 0.3  # of the chunks imagine means, the rest samples
-FREE_TICKS = 4  # at first; at last whole chunks, and from FREE_FULL on into the next ones
+FREE_TICKS = 6  # at first; at last whole chunks, and from FREE_FULL on into the next ones
 CONTEXT_NOISE = 0.4  # at most, against tokens of unit root mean square
 FORGET_ACTIONS = 0.1  # share of chunks whose past actions are hidden from the trunk
 PICTURES = 16  # means that are decoded per update, and as many samples
-NEWS = 48  # frames whose news are judged per update
+NEWS = 32  # frames on either side whose news are judged per update
 PICTURE_WEIGHT, MOVED_WEIGHT, NEWS_WEIGHT = 0.3, 1.0, 0.2
 SAMPLE_STEPS = 2  # of the flow
-CRITIC_FROM = 0.2  # of the way: before, samples are wrong in ways that need no critic
+CRITIC_FROM = 0.1  # of the way: before, samples are wrong in ways that need no critic
 FAITHFUL = 0.3  # of a sample to the frame that really came
 
 
@@ -51,6 +51,7 @@ class Context:
     latents: Tensor  # (L, T, P, C)
     pictures: Tensor  # (L, T, 3, H, W)
     levels: Tensor  # (L, T), standard deviation of the noise in the latents
+    imagined: Tensor  # bool (L, T), they are the model's own
 
 
 class DynamicsStage:
@@ -80,7 +81,9 @@ class DynamicsStage:
             free_ticks = self._free_ticks(progress, latents.shape[1] - 1)
             context = self._context(lanes, pixels, latents, known, actions, free_ticks)
             frames = self._frames(lanes, context, known, actions)
-            losses = self._losses(lanes, frames, pixels[:, 1:], latents[:, 1:], progress)
+            target, real = latents[:, 1:].flatten(0, 1), pixels[:, 1:].flatten(0, 1)
+            imagined = context.imagined.flatten()
+            losses = self._losses(frames, imagined, target, real, judged=progress >= CRITIC_FROM)
         take_step(self.optimizers, losses["loss"], self.model)
         return {k: v.detach() for k, v in losses.items()}
 
@@ -113,6 +116,7 @@ class DynamicsStage:
         shown = pixels[:, :-1].clone()
         noised = level.nonzero()[:, 0]
         shown[noised] = _blur(shown[noised], level[noised].view(-1, 1, 1, 1, 1) / CONTEXT_NOISE)
+        imagined = torch.zeros(count, ticks, dtype=torch.bool)
         lanes.latent, lanes.picture = lanes.latent.clone(), lanes.picture.clone()
         if lanes.free.any():
             rows, state = lanes.free_rows()
@@ -124,7 +128,8 @@ class DynamicsStage:
             seen[rows, begin:], shown[rows, begin:] = self._imagine(
                 lanes, state, known[:, begin:], actions[:, begin:]
             )
-        return Context(seen, shown, level[:, None].expand(count, ticks))
+            imagined[rows, begin + 1 :] = True
+        return Context(seen, shown, level[:, None].expand(count, ticks), imagined)
 
     @torch.no_grad()
     def _read(self, *inputs: Any) -> tuple[Tensor, TrunkState]:
@@ -185,12 +190,12 @@ class DynamicsStage:
         return Frames(moved, chosen, context.levels.flatten())
 
     def _losses(
-        self, lanes: Lanes, frames: Frames, pixels: Tensor, latents: Tensor, progress: float
+        self, frames: Frames, imagined: Tensor, target: Tensor, real: Tensor, *, judged: bool
     ) -> dict[str, Tensor]:
-        """All losses; `pixels` (L, T, 3, H, W) and `latents` (L, T, P, C) are what really came."""
-        head, real, target = self._dynamics.head, pixels.flatten(0, 1), latents.flatten(0, 1)
-        free = lanes.free.repeat_interleave(pixels.shape[1])
-        lesson = exercise(head, frames, target, free)
+        """All losses: `target` (N, P, C) and `real` (N, 3, H, W) are what really came, `imagined`
+        (N,) says what was predicted from an imagined past."""
+        head = self._dynamics.head
+        lesson = exercise(head, frames, target)
         rows = lesson.is_mean.nonzero()[:, 0]
         rows = rows[torch.randperm(len(rows))[:PICTURES]]
         painted = self._decode(frames.pick(rows), lesson.predicted[rows])
@@ -202,23 +207,27 @@ class DynamicsStage:
         rows = torch.randperm(len(real))[:PICTURES]
         part = frames.pick(rows)
         painted = self._decode(part, part.sample(head, SAMPLE_STEPS))
-        judged = self._paint(painted, real[rows], judged=progress >= CRITIC_FROM, faithful=FAITHFUL)
-        losses |= {"sample": judged.pop("paint"), **judged}
-        rows = (~free).nonzero()[:, 0]
-        rows = rows[torch.randperm(len(rows))[:NEWS]]
-        losses["news"] = news_loss(frames.pick(rows).moved, real[rows])
+        opinion = self._paint(painted, real[rows], judged=judged, faithful=FAITHFUL)
+        losses |= {"sample": opinion.pop("paint"), **opinion}
+        losses["news"] = torch.zeros(())
+        for chosen, free in ((~imagined, False), (imagined, True)):
+            rows = chosen.nonzero()[:, 0]
+            rows = rows[torch.randperm(len(rows))[:NEWS]]
+            if len(rows):
+                part = frames.pick(rows)
+                losses["news"] = losses["news"] + news_loss(part.moved, real[rows], free=free)
         losses["loss"] = (
             losses["latent"]
             + MOVED_WEIGHT * losses["moved"]
             + PICTURE_WEIGHT * (losses["paint"] + losses["sample"])
             + NEWS_WEIGHT * losses["news"]
         )
-        led = (frames.levels == 0) & lesson.is_mean & ~free
+        led = (frames.levels == 0) & lesson.is_mean & ~imagined
         if led.any():
             unchanged = (frames.moved.latent - target).square().mean(dim=(1, 2))
             losses |= {"led": lesson.error[led].mean(), "unchanged": unchanged[led].mean()}
-        if (free & lesson.is_mean).any():
-            losses["free"] = lesson.error[free & lesson.is_mean].mean()
+        if (imagined & lesson.is_mean).any():
+            losses["free"] = lesson.error[imagined & lesson.is_mean].mean()
         return losses
 
     def _decode(self, frames: Frames, latents: Tensor) -> Tensor:

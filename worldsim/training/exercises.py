@@ -13,7 +13,8 @@ from worldsim.dynamics import flow as flows
 from worldsim.dynamics.head import Head, Moved
 
 MEAN_SHARE, SHORTCUT_SHARE = 0.5, 0.15  # the rest learns the flow
-EXPLAINED = 0.06  # L1 of colours in [-1, 1] up to which motion explains a token
+# pixels of shift and L1, of colours in [-1, 1], up to which motion explains a token
+EXPLAINED, FREE_EXPLAINED = (1, 0.06), (2, 0.09)
 COARSER = 3  # halvings of the picture in the loss of the motion
 
 
@@ -59,12 +60,10 @@ class Lesson:
     is_mean: Tensor  # bool (N,), the exercise was the mean
 
 
-def exercise(head: Head, frames: Frames, target: Tensor, free: Tensor) -> Lesson:
-    """Give each frame an exercise: `target` (N, P, C) is the latent that really came. For those
-    `free` (N,), predicted from an imagined past, it is one of many that could have come: a mean
-    can be learned from it, a flow would be one to the wrong place."""
+def exercise(head: Head, frames: Frames, target: Tensor) -> Lesson:
+    """Give each frame an exercise: `target` (N, P, C) is the latent that really came."""
     n = len(target)
-    kind = torch.rand(n) * ~free
+    kind = torch.rand(n)
     is_mean, is_shortcut = kind < MEAN_SHARE, kind > 1 - SHORTCUT_SHARE
     finest = 1 / flows.STEPS[-1]
     time = torch.randint(flows.STEPS[-1], (n,)) * finest
@@ -87,21 +86,24 @@ def exercise(head: Head, frames: Frames, target: Tensor, free: Tensor) -> Lesson
     return Lesson(predicted, error, is_mean)
 
 
-def news_loss(moved: Moved, real: Tensor) -> Tensor:
-    """Cross-entropy of what the mover calls new, against what is: `real` (N, 3, H, W)."""
+def news_loss(moved: Moved, real: Tensor, *, free: bool) -> Tensor:
+    """Cross-entropy of what the mover calls new, against what is: `real` (N, 3, H, W). What is
+    `free` has left the real place a little, so that more must count as explained by motion."""
+    reach, limit = FREE_EXPLAINED if free else EXPLAINED
     with torch.no_grad():
-        new = misplacement(moved.picture, real, moved.news.shape[1]) > EXPLAINED
+        new = misplacement(moved.picture, real, moved.news.shape[1], reach) > limit
     return F.binary_cross_entropy_with_logits(moved.news, new.float())
 
 
-def misplacement(moved: Tensor, real: Tensor, tokens: int) -> Tensor:
-    """L1 per token between (N, 3, H, W) pictures, after the best shift of up to a pixel: (N, P)."""
+def misplacement(moved: Tensor, real: Tensor, tokens: int, reach: int) -> Tensor:
+    """L1 per token between (N, 3, H, W) pictures, after the best shift of up to `reach` pixels:
+    (N, P)."""
     height, width = real.shape[-2:]
     side = int((height * width / tokens) ** 0.5)
-    padded = F.pad(moved, (1, 1, 1, 1), mode="replicate")
+    padded = F.pad(moved, (reach, reach, reach, reach), mode="replicate")
     best = torch.full((len(real), tokens), torch.inf)
-    for y in range(3):
-        for x in range(3):
+    for y in range(2 * reach + 1):
+        for x in range(2 * reach + 1):
             error = (padded[..., y : y + height, x : x + width] - real).abs().mean(1, keepdim=True)
             best = torch.minimum(best, F.avg_pool2d(error, side).flatten(1))
     return best
