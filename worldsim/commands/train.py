@@ -37,6 +37,10 @@ class Train:
     """Of the weights and of the order of the footage."""
     resume: bool = False
     """Go on with the run in OUT from its last checkpoint."""
+    strict: bool = False
+    """With --resume: fail if the newest checkpoint is damaged, instead of using the one before."""
+    checkpoint_every: float = 300.0
+    """Seconds between checkpoints."""
 
     def run(self) -> int:
         from worldsim.runtime import prepare
@@ -57,6 +61,8 @@ class Train:
             seed=self.seed,
             name=self.name,
             tokenizer_share=self.tokenizer_share,
+            strict=self.strict,
+            checkpoint_every=self.checkpoint_every,
         )
         return 0
 

@@ -63,11 +63,11 @@ class DynamicsStage:
         self.model = self._dynamics = dynamics
         self._tokenizer = tokenizer.requires_grad_(False)
         self.optimizers = matrix_optimizers(dynamics, rate, inside=("layers.",))
-        self._streams = streams
+        self.streams = streams
         self._lanes: Lanes | None = None
 
     def update(self, progress: float) -> dict[str, Tensor]:
-        chunk = self._streams.next()
+        chunk = self.streams.next()
         pixels = to_pixels(torch.from_numpy(np.asarray(chunk.arrays[0])))
         latents = torch.from_numpy(np.asarray(chunk.arrays[1])).float()
         actions = torch.from_numpy(np.asarray(chunk.arrays[2])).long()
@@ -88,6 +88,14 @@ class DynamicsStage:
         )
         take_step(self.optimizers, losses["loss"], self.model)
         return {k: v.detach() for k, v in losses.items()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What the lanes carry."""
+        return {} if self._lanes is None else self._lanes.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state_dict`."""
+        self._lanes = Lanes.from_state_dict(state) if state else None
 
     def _begin(self, picture: Tensor, latent: Tensor, jumped: Tensor, progress: float) -> Lanes:
         fresh = replace(self._dynamics.initial_state(len(latent)), latent=latent)
@@ -220,9 +228,7 @@ class DynamicsStage:
     def _decode(self, predicted: Tensor, moved: Moved, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Some of the predictions as pictures, and the real ones: (PICTURES, 3, H, W) twice."""
         rows = torch.randperm(len(predicted))[:PICTURES]
-        painted = self._tokenizer.decoder(
-            predicted[rows], moved.latent[rows], moved.picture[rows]
-        )
+        painted = self._tokenizer.decoder(predicted[rows], moved.latent[rows], moved.picture[rows])
         return painted, pixels[:, 1:].flatten(0, 1)[rows]
 
 

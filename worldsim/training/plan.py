@@ -1,6 +1,7 @@
 """How long each stage trains: fixed before the first update, and written down."""
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,7 +18,9 @@ class Plan:
 
     def write(self, run: Path) -> None:
         """To RUN/plan.json."""
-        (run / "plan.json").write_text(json.dumps(asdict(self), indent=2) + "\n")
+        draft = run / ".plan.json.tmp"
+        draft.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        os.replace(draft, run / "plan.json")
 
 
 def read_plan(run: Path) -> Plan:

@@ -3,6 +3,7 @@
 videos -> cache of small frames -> tokenizer -> latents -> dynamics -> world folder with card
 """
 
+import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +21,8 @@ from worldsim.tokenizer import Tokenizer, TokenizerConfig, to_pixels
 from worldsim.training.card import write_card
 from worldsim.training.dynamics_stage import DynamicsStage
 from worldsim.training.footage import Footage, read_footage, write_start
-from worldsim.training.loop import fit, measure_rate
+from worldsim.training.lock import locked
+from worldsim.training.loop import Care, fit, measure_rate
 from worldsim.training.plan import (
     TOKENIZER_SHARE,
     Plan,
@@ -28,11 +30,13 @@ from worldsim.training.plan import (
     plan_from_steps,
     read_plan,
 )
+from worldsim.training.say import say
 from worldsim.training.streams import Streams
 from worldsim.training.tokenizer_stage import TokenizerStage
 from worldsim.world import WorldModel
 
 ENCODE_BATCH = 64  # frames
+EARLIER = ("checkpoints", "metrics.jsonl", "plan.json", "diagnostics.json", "strips")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,30 +66,54 @@ def train(
     seed: int = 0,
     name: str | None = None,
     tokenizer_share: float = TOKENIZER_SHARE,
+    strict: bool = False,
+    checkpoint_every: float = Care.checkpoint_every,
 ) -> Path:
     """Train a world on a folder of videos; returns the world folder, OUT/world.
 
     The plan is fixed at the start, from `minutes` (default 60) or `steps`, and `tokenizer_share`
     of it goes to the tokenizer. `init` continues from a world. `size` is (H, W) in pixels.
-    Raises DataError if nothing in `videos` can be used.
+    `resume` goes on from the newest checkpoint that holds, saved every `checkpoint_every` seconds;
+    with `strict` a damaged one ends the run instead. What an earlier run left in `out` is put into
+    OUT/before if this one does not resume it.
+
+    Raises DataError if nothing in `videos` can be used, CheckpointError if a checkpoint cannot,
+    TrainingError if the loss is no number any more, WorldsimError if `out` is in use.
     """
     if actions != "labelled":
         raise WorldsimError(f"actions must be 'labelled' for now, got {actions!r}")
     run = Path(out)
     run.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(seed)
-    base = read_config(find_world(init)) if init else None
-    tokenizer_config = base.tokenizer if base else _tokenizer_config(size)
-    footage = read_footage(
-        Path(videos), (tokenizer_config.height, tokenizer_config.width), run / "cache"
-    )
-    config = base or _new_config(footage, tokenizer_config, name or run.name)
-    model = WorldModel(config)
-    if init:
-        read_weights(find_world(init), model)
-    return _Run(run, footage, config, model.to(device), seed).train(
-        minutes, steps, tokenizer_share, resume
-    )
+    care = Care(resume=resume, strict=strict, checkpoint_every=checkpoint_every)
+    with locked(run):
+        if not resume:
+            set_aside(run)
+        torch.manual_seed(seed)
+        base = read_config(find_world(init)) if init else None
+        tokenizer_config = base.tokenizer if base else _tokenizer_config(size)
+        footage = read_footage(
+            Path(videos), (tokenizer_config.height, tokenizer_config.width), run / "cache"
+        )
+        config = base or _new_config(footage, tokenizer_config, name or run.name)
+        model = WorldModel(config)
+        if init:
+            read_weights(find_world(init), model)
+        return _Run(run, footage, config, model.to(device), seed).train(
+            minutes, steps, tokenizer_share, care
+        )
+
+
+def set_aside(run: Path) -> None:
+    """Move what an earlier run left in `run` to RUN/before: two runs in one curve are no curve."""
+    old = [run / name for name in EARLIER if (run / name).exists()]
+    if not old:
+        return
+    before = run / "before"
+    shutil.rmtree(before, ignore_errors=True)
+    before.mkdir()
+    for path in old:
+        path.rename(before / path.name)
+    say(f"{run}: an earlier run is now in {before}; --resume would have gone on with it")
 
 
 class _Run:
@@ -99,10 +127,10 @@ class _Run:
         )  # fmt: skip
 
     def train(
-        self, minutes: float | None, steps: int | None, tokenizer_share: float, resume: bool
+        self, minutes: float | None, steps: int | None, tokenizer_share: float, care: Care
     ) -> Path:
         started = time.time()
-        if resume and (self.run / "plan.json").exists():
+        if care.resume and (self.run / "plan.json").exists():
             plan = read_plan(self.run)
         elif steps is not None:
             plan = plan_from_steps(steps, tokenizer_share=tokenizer_share)
@@ -112,12 +140,12 @@ class _Run:
         say(f"plan: {plan.tokenizer_steps} tokenizer updates, {plan.dynamics_steps} dynamics")
         if plan.tokenizer_steps:
             stage = self._tokenizer_stage(self.model.tokenizer)
-            averaged = fit(stage, steps=plan.tokenizer_steps, run=self.run, resume=resume)
+            averaged = fit(stage, steps=plan.tokenizer_steps, run=self.run, care=care)
             self.model.tokenizer.load_state_dict(averaged.state_dict())
         if plan.dynamics_steps:
             latents = encode_footage(self.model.tokenizer, self.footage, self.run / "latents")
             dynamics = self._dynamics_stage(self.model, latents)
-            averaged = fit(dynamics, steps=plan.dynamics_steps, run=self.run, resume=resume)
+            averaged = fit(dynamics, steps=plan.dynamics_steps, run=self.run, care=care)
             self.model.dynamics.load_state_dict(averaged.state_dict())
         return self._write(plan, time.time() - started)
 
@@ -187,11 +215,6 @@ def encode_footage(
         np.save(path, np.concatenate(parts))
         latents.append(np.load(path, mmap_mode="r"))
     return latents
-
-
-def say(line: str) -> None:
-    """A line for people."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def _tokenizer_config(size: tuple[int, int] | None) -> TokenizerConfig:

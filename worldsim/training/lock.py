@@ -1,0 +1,46 @@
+"""One trainer per run folder."""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from worldsim.errors import WorldsimError
+
+LOCK, HOLDER = ".lock", ".holder.json"
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Own `run` while the block lasts; WorldsimError names the process that owns it already.
+
+    The system lets go of the lock when its process ends, however that comes about, so a lock file
+    that a killed run left behind hinders nobody.
+    """
+    lock = FileLock(run / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise WorldsimError(
+            f"{run}: another trainer is at work here ({_holder(run)}); wait for it or stop it, "
+            "or give another folder"
+        ) from error
+    try:
+        holder = {"pid": os.getpid(), "host": socket.gethostname()}
+        (run / HOLDER).write_text(json.dumps(holder) + "\n")
+        yield
+    finally:
+        (run / HOLDER).unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(run: Path) -> str:
+    try:
+        holder = json.loads((run / HOLDER).read_text())
+        return f"process {holder['pid']} on {holder['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "it has not said which"
