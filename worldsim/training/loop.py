@@ -34,6 +34,7 @@ from worldsim.training.say import say
 AVERAGE_DECAY = 0.999
 METRICS_EVERY = 20  # steps
 MAX_SKIPPED = 10  # updates in a row that may not be finite
+TRIED = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)  # of the way: later updates do more
 DIAGNOSTICS = "diagnostics.json"
 
 
@@ -101,7 +102,7 @@ def fit(
                 saved = time.monotonic()
             if interrupt.asked:
                 raise KeyboardInterrupt
-            if watch is not None and now - watched >= care.watch_every:
+            if watch is not None and (now - watched >= care.watch_every or place.step == steps):
                 watch(shadow.module, place.step)
                 watched = time.monotonic()
     return shadow.module
@@ -156,14 +157,14 @@ def take_step(optimizers: list[torch.optim.Optimizer], loss: Tensor, model: nn.M
         optimizer.step()
 
 
-def measure_rate(stage: Stage, *, updates: int = 6) -> float:
+def measure_rate(stage: Stage) -> float:
     """Updates per second of this machine, from a few real ones; the first two warm up."""
     for _ in range(2):
         stage.update(0.0)
     start = time.perf_counter()
-    for _ in range(updates):
-        stage.update(0.0)
-    return updates / (time.perf_counter() - start)
+    for progress in TRIED:
+        stage.update(progress)
+    return len(TRIED) / (time.perf_counter() - start)
 
 
 def _set_rates(stage: Stage, share: float) -> None:

@@ -5,8 +5,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-# of the minutes: the dynamics learns for longer, and nothing it learns survives a new tokenizer
-TOKENIZER_SHARE = 0.35
+from worldsim.errors import CheckpointError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +23,12 @@ class Plan:
 
 
 def read_plan(run: Path) -> Plan:
-    """The plan that a run was started with; FileNotFoundError if there is none."""
-    return Plan(**json.loads((run / "plan.json").read_text()))
+    """The plan that a run was started with; CheckpointError if it cannot be read."""
+    path = run / "plan.json"
+    try:
+        return Plan(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def plan_from_minutes(
