@@ -91,8 +91,10 @@ def fit(
             if step % METRICS_EVERY == 0 or place.step == steps:
                 metrics.write(step, values)
                 bar.show(step, values)
-            if in_a_row == MAX_SKIPPED or (in_a_row == 0 and not is_finite(stage.model)):
-                _give_up(run, stage, place, list(last))
+            if in_a_row == MAX_SKIPPED:
+                _give_up(run, stage, place, list(last), f"{in_a_row} updates up to {step} are not")
+            if in_a_row == 0 and not is_finite(stage.model):
+                _give_up(run, stage, place, list(last), f"the weights of update {step} are not")
             now = time.monotonic()
             due = now - saved >= care.checkpoint_every and in_a_row == 0
             if interrupt.asked or place.step == steps or due:
@@ -152,7 +154,7 @@ def take_step(optimizers: list[torch.optim.Optimizer], loss: Tensor, model: nn.M
     loss.backward()
     length = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     if not torch.isfinite(loss) or not torch.isfinite(length):
-        raise NotFiniteError(f"loss {float(loss):.4g}, gradient of length {float(length):.4g}")
+        raise NotFiniteError(f"loss {loss.item():.4g}, gradient of length {length.item():.4g}")
     for optimizer in optimizers:
         optimizer.step()
 
@@ -193,7 +195,7 @@ def _save(run: Path, stage: Stage, shadow: nn.Module, place: Place, *, must: boo
         say(f"{error}; training goes on, and tries again later")
 
 
-def _give_up(run: Path, stage: Stage, place: Place, last: list[Any]) -> None:
+def _give_up(run: Path, stage: Stage, place: Place, last: list[Any], what: str) -> None:
     bad = [n for n, p in stage.model.named_parameters() if not torch.isfinite(p).all()]
     report = {
         "stage": stage.name,
@@ -206,6 +208,6 @@ def _give_up(run: Path, stage: Stage, place: Place, last: list[Any]) -> None:
     }
     (run / DIAGNOSTICS).write_text(json.dumps(report, indent=1) + "\n")
     raise TrainingError(
-        f"{stage.name}: {MAX_SKIPPED} updates in a row were not finite, the last one {place.step};"
-        f" see {run / DIAGNOSTICS}. The last good checkpoint is kept, --resume goes on from it"
+        f"{stage.name}: {what} finite; see {run / DIAGNOSTICS}. "
+        "The last good checkpoint is kept, --resume goes on from it"
     )
