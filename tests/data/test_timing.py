@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from worldsim.data.timing import at_rate
+from worldsim.data.timing import TIE, at_rate
 
 
 def picked(times: np.ndarray, fps: float) -> list[int]:
@@ -25,8 +25,17 @@ def test_every_tick_gets_the_frame_that_is_nearest_in_time(source: float, target
 
     ticks = np.arange(len(chosen)) / target
     distance = np.abs(times[chosen] - ticks)
-    assert np.allclose(distance, np.abs(times[None] - ticks[:, None]).min(axis=1))
+    least = np.abs(times[None] - ticks[:, None]).min(axis=1)
+    assert (distance <= least + 2 * TIE / target + 1e-9).all()
     assert len(chosen) == pytest.approx(200 * target / source, abs=2)
+
+
+def test_rounding_does_not_decide_between_two_frames_that_are_equally_near() -> None:
+    times = np.round(np.arange(50) / 15, 3)
+
+    chosen = picked(times, 30)
+
+    assert chosen == [k // 2 for k in range(len(chosen))]
 
 
 def test_a_changing_rate_comes_out_even() -> None:

@@ -1,6 +1,7 @@
-"""Puts the fake world within reach of the tests of server and clients."""
+"""Puts the smallest stage, and the odd videos, within reach of the tests of training."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "data")]
