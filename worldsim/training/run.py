@@ -157,13 +157,17 @@ class _Run:
 
     def _measured_plan(self, minutes: float, tokenizer_share: float) -> Plan:
         """Time a few updates of throw-away copies of the two stages."""
-        trial = WorldModel(self.config)
         shape = (self.config.tokenizer.num_tokens, self.config.tokenizer.channels)
-        latents = [np.ones((len(f), *shape), dtype=np.float16) for f in self.footage.frames]
+        one = np.ones((), dtype=np.float16)
+        latents = [np.broadcast_to(one, (len(f), *shape)) for f in self.footage.frames]
+        with torch.random.fork_rng():  # what follows must not depend on whether this was needed
+            trial = WorldModel(self.config)
+            tokenizer_rate = measure_rate(self._tokenizer_stage(trial.tokenizer))
+            dynamics_rate = measure_rate(self._dynamics_stage(trial, latents))
         return plan_from_minutes(
             minutes,
-            tokenizer_rate=measure_rate(self._tokenizer_stage(trial.tokenizer)),
-            dynamics_rate=measure_rate(self._dynamics_stage(trial, latents)),
+            tokenizer_rate=tokenizer_rate,
+            dynamics_rate=dynamics_rate,
             tokenizer_share=tokenizer_share,
         )
 
