@@ -65,6 +65,14 @@ def test_the_longest_footage_decides_and_not_the_number_of_files() -> None:
     assert pick_size([*short, result(frames=1000)], 12) == (48, 64)
 
 
+def test_of_many_shapes_the_middle_one_is_picked() -> None:
+    sizes = [(144, 176), (720, 1280), (272, 640)]
+
+    assert pick_size([result(size=size) for size in sizes], 48) == pick_size(
+        [result(size=(720, 1280))], 48
+    )
+
+
 def with_side(path: Path, *, fps: float = 12.0, lines: int = 40, header: bool = True) -> Path:
     """Writes the side file of a video of `lines` frames: controls 0, 1, 2, 0, .."""
     first = json.loads(FIXTURE.with_suffix(".jsonl").open().readline())

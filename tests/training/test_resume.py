@@ -98,7 +98,7 @@ def kill_after(pid: int, run: Path, updates: int, seconds: float) -> int:
 
 def test_f40_killed_at_random_and_resumed_equals_uninterrupted(whole: Path, tmp_path: Path) -> None:
     dice, run = random.Random(0), tmp_path / "cut"
-    for updates in sorted(dice.sample(range(1, STEPS), 7)):
+    for updates in sorted(dice.sample(range(1, STEPS), 10)):
         pid = forked(lambda: go(run))
         assert kill_after(pid, run, updates, dice.uniform(0, 0.1)) == -signal.SIGKILL
     assert ended(forked(lambda: go(run))) == 0

@@ -14,9 +14,9 @@ import pytest
 from odd import write_odd
 from PIL import Image
 
-from worldsim.errors import DataError
+from worldsim.errors import DataError, MachineError
 from worldsim.training import latents
-from worldsim.training.metrics import read_metrics
+from worldsim.training.metrics import Metrics, read_metrics
 from worldsim.training.run import train
 from worldsim.world import World
 
@@ -115,6 +115,27 @@ def test_what_it_picks_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "skipped: " in said
     assert "footage: 1 of 1 videos, 591 frames, 0.3 min, at 64x48 and 35 Hz" in said
     assert "plan: 0 tokenizer updates, 2 dynamics" in said
+
+
+def test_f41_a_run_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MachineError, match=r"file.*: Not a directory; checkpoints"):
+        train(FIXTURE, tmp_path / "file" / "run", steps=2, preset="small")
+
+
+def test_f41_a_disk_that_fails_outside_of_a_save_is_one_sentence_and_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Metrics, "write", full)
+        with pytest.raises(MachineError, match="No space left on device"):
+            train(FIXTURE, tmp_path, steps=2, preset="small")
+    train(FIXTURE, tmp_path, preset="small", resume=True)
+
+    assert (tmp_path / "world" / "config.json").is_file()
 
 
 def test_a_folder_without_videos_is_one_sentence(tmp_path: Path) -> None:

@@ -74,12 +74,10 @@ def look(videos: Path) -> list[ScanResult]:
 
 
 def pick_size(found: Sequence[ScanResult], num_tokens: int) -> tuple[int, int]:
-    """(H, W) in pixels: of the shape that most footage has, and of about `num_tokens` tokens."""
-    seconds: dict[float, float] = defaultdict(float)
-    for result in found:
-        height, width = result.size or (1, 1)
-        seconds[width / height] += _seconds(result)
-    wanted = max(seconds, key=lambda aspect: seconds[aspect])
+    """(H, W) in pixels: of the middle shape of the footage, and of about `num_tokens` tokens."""
+    shapes = sorted((w / h, _seconds(r)) for r in found for h, w in [r.size or (1, 1)])
+    seconds = np.cumsum([length for _, length in shapes])
+    wanted, _ = shapes[int(np.searchsorted(seconds, seconds[-1] / 2))]
 
     def cost(grid: tuple[int, int]) -> float:
         rows, columns = grid

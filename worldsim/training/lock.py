@@ -1,4 +1,4 @@
-"""One trainer per run folder."""
+"""One trainer per run folder, and one sentence if the folder's disk fails."""
 
 import json
 import os
@@ -8,19 +8,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
-from worldsim.errors import WorldsimError
+from worldsim.errors import MachineError, WorldsimError
 
 LOCK, HOLDER = ".lock", ".holder.json"
 
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Own `run` while the block lasts; WorldsimError names the process that owns it already.
+    """Make `run` and own it while the block lasts; WorldsimError names the process that owns it already.
 
     The system lets go of the lock when its process ends, however that comes about, so a lock file
     that a killed run left behind hinders nobody.
     """
+    run.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run / LOCK)
     try:
         lock.acquire(timeout=0)
@@ -36,6 +38,19 @@ def locked(run: Path) -> Iterator[None]:
     finally:
         (run / HOLDER).unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def disk_errors(run: Path) -> Iterator[None]:
+    """Whatever a full, failing or read-only disk raises comes out as MachineError."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        where = getattr(error, "filename", None) or run
+        what = getattr(error, "strerror", None) or error
+        raise MachineError(
+            f"{where}: {what}; checkpoints that were saved are kept, --resume goes on from there"
+        ) from error
 
 
 def _holder(run: Path) -> str:

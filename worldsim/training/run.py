@@ -29,7 +29,7 @@ from worldsim.training.footage import (
 )
 from worldsim.training.labels import only_labelled, read_labels
 from worldsim.training.latents import encode_footage
-from worldsim.training.lock import locked
+from worldsim.training.lock import disk_errors, locked
 from worldsim.training.loop import Care, fit, measure_rate
 from worldsim.training.plan import Plan, plan_from_minutes, plan_from_steps, read_plan
 from worldsim.training.presets import PRESETS, Batches, Preset
@@ -71,16 +71,16 @@ def train(
     OUT/before if this one does not resume it.
 
     Raises DataError if nothing in `videos` can be used, CheckpointError if a checkpoint cannot,
-    TrainingError if the loss is no number any more, WorldsimError if `out` is in use.
+    TrainingError if the loss is no number any more, WorldsimError if `out` is in use, MachineError
+    if the disk does not take what is written.
     """
     if actions != "labelled":
         raise WorldsimError(f"actions must be 'labelled' for now, got {actions!r}")
     if preset not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
     run = Path(out)
-    run.mkdir(parents=True, exist_ok=True)
     care = Care(resume=resume, strict=strict, checkpoint_every=checkpoint_every)
-    with locked(run):
+    with disk_errors(run), locked(run):
         if not resume:
             set_aside(run)
         torch.manual_seed(seed)
