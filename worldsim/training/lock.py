@@ -17,7 +17,7 @@ LOCK, HOLDER = ".lock", ".holder.json"
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Make `run` and own it while the block lasts; WorldsimError names the process that owns it already.
+    """Make `run` and own it while the block lasts; WorldsimError names who owns it already.
 
     The system lets go of the lock when its process ends, however that comes about, so a lock file
     that a killed run left behind hinders nobody.
