@@ -1,16 +1,25 @@
-"""World folders and snapshots: every damaged or foreign one is one clear sentence."""
+"""World folders and snapshots: every damaged or foreign one is one clear sentence (F43-F45, F54,
+F55)."""
 
+import contextlib
 import json
+import re
 import struct
+import tracemalloc
+from dataclasses import asdict
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from worldsim.dynamics import DynamicsConfig
 from worldsim.errors import CheckpointError
-from worldsim.folder import WorldConfig, write_world
+from worldsim.folder import WorldConfig, find_world, read_config, read_weights, write_world
 from worldsim.tokenizer import TokenizerConfig
 from worldsim.world import World, WorldModel
 
@@ -128,10 +137,90 @@ def test_truncated_weights_name_the_file(folder: Path) -> None:
         World.load(folder)
 
 
-def test_an_absurd_header_length_is_refused(folder: Path) -> None:
-    (folder / "model.safetensors").write_bytes(struct.pack("<Q", 2**33) + b"{}")
+def header(**tensors: object) -> bytes:
+    text = json.dumps(tensors).encode()
+    return struct.pack("<Q", len(text)) + text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        struct.pack("<Q", 2**33) + b"{}",
+        header(w={"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}) + bytes(8),
+        header(
+            a={"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+            b={"dtype": "F32", "shape": [2], "data_offsets": [4, 12]},
+        )
+        + bytes(12),
+        header(w={"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}) + bytes(4),
+    ],
+    ids=["header of 8 GB", "tensor of 4 TB", "overlap", "negative shape"],
+)
+def test_f44_bombs_in_the_header_are_refused_before_anything_is_allocated(
+    folder: Path, content: bytes
+) -> None:
+    (folder / "model.safetensors").write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+            read_weights(folder, WorldModel(small_config()))
+        assert tracemalloc.get_traced_memory()[1] < 50e6  # bytes
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_f44_weights_that_are_no_numbers_are_named(folder: Path, value: float) -> None:
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    name = sorted(weights)[3]
+    weights[name].view(-1)[0] = value
+    save_file(weights, path)
+
+    with pytest.raises(CheckpointError, match=rf"{re.escape(name)} holds values that are not fin"):
+        World.load(folder)
+
+
+def test_f43_a_pickle_under_the_name_of_weights_is_refused_and_not_run(
+    folder: Path, tmp_path: Path
+) -> None:
+    sentinel = tmp_path / "sentinel"
+    # what pickle.dumps makes of an object whose __reduce__ calls os.system
+    call = f"cos\nsystem\n(S'touch {sentinel}'\ntR.".encode()
+    (folder / "model.safetensors").write_bytes(call)
+
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         World.load(folder)
+
+    assert not sentinel.exists()
+
+
+def test_f55_only_what_cannot_hold_code_is_fetched_at_the_revision_that_was_asked_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "world.py").write_text("raise SystemExit('ran')")
+    (folder / "optimizer.pkl").write_bytes(b"cos\n")
+    asked: dict[str, object] = {}
+
+    def fetch(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.update(name=name, revision=revision)
+        files = [path.name for path in folder.iterdir()]
+        fetched = {f for f in files if any(fnmatch(f, p) for p in allow_patterns)}
+        assert fetched == {"config.json", "model.safetensors"}
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+
+    assert find_world("someone/hall@4f2a") == folder
+    assert asked == {"name": "someone/hall", "revision": "4f2a"}
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc", "/etc", "~/worlds", "a/b/c", "doom-hall/../doom-hall/../.."]
+)
+def test_f54_a_name_that_is_a_path_is_never_looked_for_among_the_shipped_worlds(name: str) -> None:
+    with pytest.raises(CheckpointError, match="no world here"):
+        find_world(name)
 
 
 @pytest.mark.parametrize(
@@ -149,13 +238,53 @@ def test_a_foreign_config_names_the_key(folder: Path, change: dict, message: str
         World.load(folder)
 
 
-def test_an_unknown_key_inside_a_part_is_refused(folder: Path) -> None:
+def change_config(folder: Path, part: str | None, changes: dict[str, object]) -> None:
     path = folder / "config.json"
     raw = json.loads(path.read_text())
-    raw["dynamics"]["depth"] = 3
+    (raw if part is None else raw[part]).update(changes)
     path.write_text(json.dumps(raw))
-    with pytest.raises(CheckpointError, match=r"dynamics\.depth is not a setting"):
-        World.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "message"),
+    [
+        (None, {"binding": {}}, r": binding is not a setting; the nearest is bindings"),
+        ("dynamics", {"head": 3}, r"dynamics\.head is not a setting; the nearest is heads"),
+        ("tokenizer", {"encoder_widths": 3}, r"the nearest is encoder_width,"),
+        ("dynamics", {"rows": 3}, r"dynamics\.rows is 3, but .* need 2"),
+        ("dynamics", {"channels": 9}, r"dynamics\.channels is 9, but .* need 8"),
+        ("dynamics", {"num_actions": 9}, r"dynamics\.num_actions is 9, but .* need 3"),
+        ("dynamics", {"heads": 0}, r"config\.json"),
+        ("tokenizer", {"height": -16}, r"tokenizer\.height must be > 0, got -16"),
+        (None, {"fps": 0.0}, r"fps must be > 0"),
+        (None, {"bindings": {"jump": 7}}, r"bindings\.jump must be < 3, got 7"),
+    ],
+)
+def test_f45_a_config_that_cannot_be_names_the_key_and_the_nearest_valid_one(
+    folder: Path, part: str | None, changes: dict[str, object], message: str
+) -> None:
+    change_config(folder, part, changes)
+
+    with pytest.raises(CheckpointError, match=message):
+        read_config(folder)
+
+
+values = st.none() | st.booleans() | st.integers(-3, 300) | st.floats() | st.text(max_size=5)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), value=values | st.lists(values, max_size=3))
+def test_f45_whatever_stands_in_a_config_it_is_read_or_refused(
+    folder: Path, data: st.DataObject, value: object
+) -> None:
+    raw = asdict(small_config())
+    part = raw[data.draw(st.sampled_from(["tokenizer", "dynamics"]))]
+    where = data.draw(st.sampled_from([raw, part]))
+    where[data.draw(st.sampled_from(sorted(where)) | st.text(max_size=6))] = value
+    (folder / "config.json").write_text(json.dumps(raw))
+
+    with contextlib.suppress(CheckpointError):
+        assert read_config(folder).fps > 0
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "foreign", "noise"])

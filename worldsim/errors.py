@@ -15,6 +15,10 @@ class DataError(WorldsimError):
     """A video, recording or side file cannot be used."""
 
 
+class TrainingError(WorldsimError):
+    """Training cannot go on: the loss is no number any more."""
+
+
 class ProtocolError(WorldsimError):
     """The peer sent bytes that are not a valid message."""
 

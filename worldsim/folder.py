@@ -3,6 +3,7 @@
 The same folder works on disk, inside the installed package and on a model hub.
 """
 
+import difflib
 import hashlib
 import json
 import os
@@ -45,7 +46,8 @@ class WorldConfig:
 
 
 def find_world(name: str | Path) -> Path:
-    """The folder of a world: a path, the name of a shipped one, or OWNER/NAME on a model hub."""
+    """The folder of a world: a path, the name of a shipped one, or OWNER/NAME[@REVISION] on a
+    model hub, from where only the files of a world are fetched, none of which can hold code."""
     path = Path(name)
     if (path / "config.json").is_file():
         return path
@@ -65,7 +67,10 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+        repository, _, revision = name.partition("@")
+        return Path(
+            snapshot_download(repository, revision=revision or None, allow_patterns=HUB_FILES)
+        )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(f"{name}: not a folder here, and not on the hub: {error}") from error
 
@@ -87,14 +92,16 @@ def read_config(folder: Path) -> WorldConfig:
     parts: dict[str, type] = {"tokenizer": TokenizerConfig, "dynamics": DynamicsConfig}
     for key, kind in parts.items():
         _refuse_unknown(raw.get(key, {}), kind, f"{path}: {key}.")
-    return _convert(raw, WorldConfig, str(path))
+    config = _convert(raw, WorldConfig, str(path))
+    _refuse_contradictions(config, str(path))
+    return config
 
 
 def _convert(raw: Mapping[str, Any], kind: type[T], where: str) -> T:
     _refuse_unknown(raw, kind, f"{where}: ")
     try:
         return msgspec.convert(raw, kind)
-    except (msgspec.ValidationError, ValueError) as error:
+    except (msgspec.ValidationError, ValueError, ZeroDivisionError) as error:
         raise CheckpointError(f"{where}: {error}") from error
 
 
@@ -102,7 +109,41 @@ def _refuse_unknown(raw: Any, kind: type, where: str) -> None:
     known = {f.name for f in fields(kind)}
     unknown = sorted(set(raw) - known) if isinstance(raw, dict) else []
     if unknown:
-        raise CheckpointError(f"{where}{unknown[0]} is not a setting; known: {sorted(known)}")
+        near = difflib.get_close_matches(str(unknown[0]), known, n=1, cutoff=0.0)
+        raise CheckpointError(
+            f"{where}{unknown[0]} is not a setting; the nearest is {near[0]}, "
+            f"known are {', '.join(sorted(known))}"
+        )
+
+
+def _refuse_contradictions(config: WorldConfig, where: str) -> None:
+    """What every part alone allows, but not all of them together."""
+    parts: dict[str, Any] = {"tokenizer": config.tokenizer, "dynamics": config.dynamics}
+    for part, value in parts.items():
+        for key, number in asdict(value).items():
+            for single in number if isinstance(number, tuple) else (number,):
+                if single <= 0:
+                    raise CheckpointError(f"{where}: {part}.{key} must be > 0, got {single}")
+    if not 0 < config.fps < float("inf"):
+        raise CheckpointError(f"{where}: fps must be > 0 and finite, got {config.fps}")
+    rows, columns = config.tokenizer.grid
+    wanted = {
+        "rows": rows,
+        "columns": columns,
+        "channels": config.tokenizer.channels,
+        "num_actions": len(config.actions),
+    }
+    for key, value in wanted.items():
+        if getattr(config.dynamics, key) != value:
+            raise CheckpointError(
+                f"{where}: dynamics.{key} is {getattr(config.dynamics, key)}, "
+                f"but the tokenizer and the actions need {value}"
+            )
+    for control, code in config.bindings.items():
+        if not 0 <= code < len(config.actions):
+            raise CheckpointError(
+                f"{where}: bindings.{control} must be < {len(config.actions)}, got {code}"
+            )
 
 
 def read_weights(folder: Path, model: nn.Module) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from worldsim.data import cache
-from worldsim.data.cache import build_cache, read_index
+from worldsim.data.cache import FrameCache, read_index
 from worldsim.data.video import read_frames
 from worldsim.errors import DataError
 
@@ -20,7 +20,8 @@ def no_reading(*args: object) -> None:
 
 
 def test_cached_frames_are_the_frames(tmp_path: Path) -> None:
-    (frames,) = build_cache([FIXTURE], SIZE, tmp_path)
+    cached = FrameCache(tmp_path).get(FIXTURE, SIZE)
+    frames = cached.frames
 
     assert (frames == read_frames(FIXTURE, SIZE)).all()
     assert isinstance(frames, np.memmap)
@@ -32,39 +33,44 @@ def test_cached_frames_are_the_frames(tmp_path: Path) -> None:
 def test_unchanged_files_are_not_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (first,) = build_cache([FIXTURE], SIZE, tmp_path)
-    monkeypatch.setattr(cache, "iterate_frames", no_reading)
+    first = FrameCache(tmp_path).get(FIXTURE, SIZE)
+    monkeypatch.setattr(cache, "iterate_timed", no_reading)
 
-    (second,) = build_cache([FIXTURE], SIZE, tmp_path)
+    second = FrameCache(tmp_path).get(FIXTURE, SIZE)
 
-    assert (first == second).all()
+    assert (first.frames == second.frames).all()
 
 
 def test_changed_content_and_another_size_are_read_anew(tmp_path: Path) -> None:
     video = tmp_path / "a.mkv"
     shutil.copy(FIXTURE, video)
-    build_cache([video], SIZE, tmp_path / "c")
+    FrameCache(tmp_path / "c").get(video, SIZE)
     with video.open("ab") as file:
         file.write(b"\0")
 
-    build_cache([video], SIZE, tmp_path / "c")
-    (large,) = build_cache([video], (48, 64), tmp_path / "c")
+    FrameCache(tmp_path / "c").get(video, SIZE)
+    large = FrameCache(tmp_path / "c").get(video, (48, 64))
 
-    assert large.shape[1:3] == (48, 64)
+    assert large.frames.shape[1:3] == (48, 64)
     assert len(read_index(tmp_path / "c")) == 3
 
 
-def test_progress_is_reported_per_file(tmp_path: Path) -> None:
-    seen: list[tuple[int, int, str]] = []
+def test_another_rate_keeps_the_nearest_frames_and_says_which(tmp_path: Path) -> None:
+    every = FrameCache(tmp_path).get(FIXTURE, SIZE)
 
-    build_cache(
-        [FIXTURE, FIXTURE],
-        SIZE,
-        tmp_path,
-        lambda done, total, p: seen.append((done, total, p.name)),
-    )
+    half = FrameCache(tmp_path).get(FIXTURE, SIZE, fps=17.5)
+    again = FrameCache(tmp_path).get(FIXTURE, SIZE, fps=17.5)
 
-    assert seen == [(0, 2, FIXTURE.name), (1, 2, FIXTURE.name)]
+    assert half.source.tolist() == list(range(0, 591, 2))
+    assert (half.frames == every.frames[::2]).all()
+    assert (again.source == half.source).all()
+    assert again.name == half.name != every.name
+
+
+def test_a_recording_at_its_own_rate_keeps_every_frame(tmp_path: Path) -> None:
+    cached = FrameCache(tmp_path).get(FIXTURE, SIZE, fps=35.0)
+
+    assert cached.source.tolist() == list(range(591))
 
 
 def test_an_unreadable_file_is_named_and_leaves_nothing(tmp_path: Path) -> None:
@@ -72,15 +78,15 @@ def test_an_unreadable_file_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     bad.write_bytes(b"garbage" * 99)
 
     with pytest.raises(DataError, match=r"bad\.mp4"):
-        build_cache([bad], SIZE, tmp_path / "c")
+        FrameCache(tmp_path / "c").get(bad, SIZE)
 
     assert not list((tmp_path / "c").glob("*.part"))
 
 
 def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
-    build_cache([FIXTURE], SIZE, tmp_path)
+    FrameCache(tmp_path).get(FIXTURE, SIZE)
     (shard,) = tmp_path.glob("*.npy")
     shard.write_bytes(shard.read_bytes()[:5000])
 
     with pytest.raises(DataError, match="damaged cache file"):
-        build_cache([FIXTURE], SIZE, tmp_path)
+        FrameCache(tmp_path).get(FIXTURE, SIZE)

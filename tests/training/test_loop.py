@@ -1,37 +1,16 @@
-"""The loop: the schedule's shape, and a Ctrl-C that loses nothing."""
+"""The loop: the schedule's shape, and interruptions that lose nothing (F53)."""
 
-import json
+import os
+import signal
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from line import Line
 
-from worldsim.errors import CheckpointError
-from worldsim.training.loop import fit, matrix_optimizers, schedule, take_step
-
-
-class Line:
-    """Fits y = 3 x; can be interrupted at a given update."""
-
-    name = "line"
-
-    def __init__(self, interrupt_at: int | None = None) -> None:
-        torch.manual_seed(0)
-        self.model: nn.Module = nn.Linear(1, 1)
-        self.optimizers = matrix_optimizers(self.model, 0.1, inside=("weight",))
-        self._left = interrupt_at
-
-    def update(self, progress: float) -> dict[str, Tensor]:
-        if self._left is not None:
-            self._left -= 1
-            if self._left < 0:
-                raise KeyboardInterrupt
-        x = torch.linspace(-1, 1, 16)[:, None]
-        loss = (self.model(x) - 3 * x).square().mean()
-        take_step(self.optimizers, loss, self.model)
-        return {"loss": loss.detach()}
+from worldsim.training.loop import Care, fit, schedule
+from worldsim.training.metrics import read_metrics
 
 
 def test_the_rate_goes_up_stays_and_comes_down() -> None:
@@ -48,22 +27,35 @@ def test_fitting_learns_and_returns_the_average(tmp_path: Path) -> None:
     assert averaged.get_parameter("weight").item() == pytest.approx(3, abs=0.3)
 
 
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_f53_an_interrupted_run_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     (tmp_path / "whole").mkdir()
     (tmp_path / "cut").mkdir()
     whole = fit(Line(), steps=40, run=tmp_path / "whole")
 
     with pytest.raises(KeyboardInterrupt):
-        fit(Line(interrupt_at=17), steps=40, run=tmp_path / "cut")
-    resumed = fit(Line(), steps=40, run=tmp_path / "cut", resume=True)
+        fit(Line({17: lambda: os.kill(os.getpid(), number)}), steps=40, run=tmp_path / "cut")
+    saved = list((tmp_path / "cut" / "checkpoints" / "line").iterdir())
+    resumed = fit(Line(), steps=40, run=tmp_path / "cut", care=Care(resume=True))
 
+    assert [path.name for path in saved] == ["step-00000018"]  # the update was finished
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
-    steps = [json.loads(x)["step"] for x in (tmp_path / "cut" / "metrics.jsonl").open()]
+    steps = [line["step"] for line in read_metrics(tmp_path / "cut")]
     assert steps == sorted(set(steps))
 
 
-def test_a_damaged_checkpoint_names_the_file(tmp_path: Path) -> None:
-    (tmp_path / "line.checkpoint.safetensors").write_bytes(b"nonsense")
-    with pytest.raises(CheckpointError, match=r"line\.checkpoint\.safetensors.*start this stage"):
-        fit(Line(), steps=4, run=tmp_path, resume=True)
+def test_f53_a_second_interruption_is_immediate_and_the_handlers_come_back(tmp_path: Path) -> None:
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(Line({5: twice}), steps=40, run=tmp_path)
+
+    assert not (tmp_path / "checkpoints").exists()
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers

@@ -1,24 +1,34 @@
 """From recorded video to a world that plays, end to end, in a few updates."""
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from odd import write_odd
+from PIL import Image
 
-from worldsim.errors import DataError
+from worldsim.errors import DataError, MachineError
+from worldsim.training import latents
+from worldsim.training.metrics import Metrics, read_metrics
 from worldsim.training.run import train
 from worldsim.world import World
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "doom-hall"
-SIZE = (32, 48)  # pixels: small, so that a few updates take seconds
+SIZE = (48, 64)  # pixels: what the small preset picks for it
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder after eight updates on the recorded fixture."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    train(FIXTURE, folder, steps=8, size=SIZE, tokenizer_share=0.5)
+    train(FIXTURE, folder, steps=8, preset="small", tokenizer_share=0.5)
     return folder
 
 
@@ -35,11 +45,20 @@ def test_a_few_updates_give_a_world_that_plays(run: Path) -> None:
 
 def test_the_plan_and_the_metrics_are_written(run: Path) -> None:
     plan = json.loads((run / "plan.json").read_text())
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = read_metrics(run)
 
     assert plan == {"tokenizer_steps": 4, "dynamics_steps": 4}
     assert {line["stage"] for line in lines} == {"tokenizer", "dynamics"}
     assert all(np.isfinite(line["seconds"]) for line in lines)
+
+
+def test_a_person_can_watch_it_learn(run: Path) -> None:
+    strips = sorted((run / "strips").iterdir())
+
+    assert [path.name for path in strips] == ["dynamics-00000004.png", "tokenizer-00000004.png"]
+    for path in strips:
+        with Image.open(path) as picture:
+            assert picture.size == (8 * SIZE[1], 2 * SIZE[0] + 2)
 
 
 def test_the_card_tells_of_the_run(run: Path) -> None:
@@ -52,21 +71,102 @@ def test_the_card_tells_of_the_run(run: Path) -> None:
 def test_init_continues_from_the_world_and_keeps_its_account(run: Path, tmp_path: Path) -> None:
     world = run / "world"
 
-    train(FIXTURE, tmp_path / "more", steps=2, init=world, tokenizer_share=0.0)
+    train(FIXTURE, tmp_path / "more", steps=2, init=world, tokenizer_share=0.0, preset="small")
 
     history = json.loads((tmp_path / "more" / "world" / "config.json").read_text())["training"]
     assert [h["dynamics_steps"] for h in history["history"]] == [4, 2]
 
 
-def test_resume_of_a_finished_run_trains_nothing_more(run: Path) -> None:
+def test_resume_of_a_finished_run_trains_and_encodes_nothing_more(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = (run / "metrics.jsonl").read_text()
+    weights = (run / "world" / "model.safetensors").read_bytes()
 
-    train(FIXTURE, run, steps=8, size=SIZE, resume=True)
+    def no_encoding(*args: object) -> None:
+        raise AssertionError("encoded again")
+
+    monkeypatch.setattr(latents, "_encode", no_encoding)
+    train(FIXTURE, run, preset="small", resume=True)
 
     assert (run / "metrics.jsonl").read_text() == before
+    assert (run / "world" / "model.safetensors").read_bytes() == weights
+
+
+def test_a_new_run_in_an_old_folder_sets_the_old_one_aside(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "again")
+    before = (run / "metrics.jsonl").read_text()
+
+    train(FIXTURE, tmp_path / "again", steps=2, preset="small", tokenizer_share=0.5)
+
+    assert (tmp_path / "again" / "before" / "metrics.jsonl").read_text() == before
+    assert (tmp_path / "again" / "before" / "checkpoints" / "dynamics").is_dir()
+    assert [line["step"] for line in read_metrics(tmp_path / "again")] == [0, 0]
+
+
+def test_what_it_picks_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    videos = tmp_path / "videos"
+    shutil.copytree(FIXTURE, videos)
+    write_odd(videos / "broken.mkv", frames=1)
+
+    train(videos, tmp_path / "run", steps=2, preset="small")
+
+    said = capsys.readouterr().err
+    assert "skipped: " in said
+    assert "footage: 1 of 1 videos, 591 frames, 0.3 min, at 64x48 and 35 Hz" in said
+    assert "plan: 0 tokenizer updates, 2 dynamics" in said
+
+
+def test_f41_a_run_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MachineError, match=r"file.*: Not a directory; checkpoints"):
+        train(FIXTURE, tmp_path / "file" / "run", steps=2, preset="small")
+
+
+def test_f41_a_disk_that_fails_outside_of_a_save_is_one_sentence_and_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Metrics, "write", full)
+        with pytest.raises(MachineError, match="No space left on device"):
+            train(FIXTURE, tmp_path, steps=2, preset="small")
+    train(FIXTURE, tmp_path, preset="small", resume=True)
+
+    assert (tmp_path / "world" / "config.json").is_file()
 
 
 def test_a_folder_without_videos_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no usable video"):
         train(tmp_path / "empty", tmp_path / "out", steps=2)
+
+
+def test_an_unknown_preset_names_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="preset must be one of default, small, got 'huge'"):
+        train(FIXTURE, tmp_path, preset="huge")
+
+
+@pytest.mark.slow
+def test_f53_ctrl_c_of_the_command_saves_and_exits_with_130(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [
+        sys.executable, "-m", "worldsim.cli", "train", str(FIXTURE), "--out", str(run),
+        "--preset", "small", "--steps", "100000",
+    ]  # fmt: skip
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        trainer = subprocess.Popen(command, stderr=file, env=dict(os.environ))
+    until = time.monotonic() + 120
+    while not (run / "metrics.jsonl").is_file() or not (run / "metrics.jsonl").stat().st_size:
+        assert trainer.poll() is None, log.read_text()
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+    trainer.send_signal(signal.SIGINT)
+
+    assert trainer.wait(60) == 130
+    assert list((run / "checkpoints" / "tokenizer").glob("step-*"))
+    assert log.read_text().endswith("worldsim: interrupted\n")

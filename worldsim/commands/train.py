@@ -15,8 +15,10 @@ class Train:
     """Folder with mp4, mkv, webm or avi files, and NAME.jsonl side files with the controls."""
     out: Path
     """Run folder: plan.json, metrics.jsonl, checkpoints, cache and the world."""
+    preset: Literal["default", "small"] = "default"
+    """How large the world is: default takes hours to learn, small two minutes."""
     minutes: float | None = None
-    """Minutes to train, from a short measurement of this machine (default 60)."""
+    """Minutes to train, from a short measurement of this machine (default: 60, small 2)."""
     steps: int | None = None
     """Updates of all stages together, instead of minutes."""
     actions: Literal["labelled"] = "labelled"
@@ -24,11 +26,11 @@ class Train:
     init: str | None = None
     """World to continue from: a folder or a shipped name."""
     size: Annotated[str | None, tyro.conf.arg(metavar="WxH")] = None
-    """Frame size in pixels, multiples of 16 (default 128x96)."""
+    """Frame size in pixels, multiples of 16 (default: what fits the footage)."""
     name: str | None = None
     """Name of the world (default: the run folder's)."""
-    tokenizer_share: float = 0.35
-    """Share of the minutes or steps that the tokenizer gets, 0..1."""
+    tokenizer_share: float | None = None
+    """Share of the minutes or steps that the tokenizer gets, 0..1 (default: the preset's)."""
     device: str = "cpu"
     """Where to train: cpu, cuda, .."""
     threads: int = 1
@@ -37,6 +39,10 @@ class Train:
     """Of the weights and of the order of the footage."""
     resume: bool = False
     """Go on with the run in OUT from its last checkpoint."""
+    strict: bool = False
+    """With --resume: fail if the newest checkpoint is damaged, instead of using the one before."""
+    checkpoint_every: float = 300.0
+    """Seconds between checkpoints."""
 
     def run(self) -> int:
         from worldsim.runtime import prepare
@@ -51,12 +57,15 @@ class Train:
             steps=self.steps,
             actions=self.actions,
             init=self.init,
+            preset=self.preset,
             size=_parse_size(self.size),
             device=self.device,
             resume=self.resume,
             seed=self.seed,
             name=self.name,
             tokenizer_share=self.tokenizer_share,
+            strict=self.strict,
+            checkpoint_every=self.checkpoint_every,
         )
         return 0
 

@@ -1,12 +1,13 @@
-"""Frames of many videos, resized once and kept as memory-mapped arrays.
+"""Frames of many videos, at one size and one rate, kept as memory-mapped arrays.
 
 A cache folder holds one NAME.npy, uint8 (T, H, W, 3), per source file, and index.json with the
-source's hash, its frames and its rate. What is unchanged is used again; what is not is read anew.
+source's hash, its frames and its rate; where frames were dropped or repeated, NAME.source.npy says
+which ones stayed. What is unchanged is used again; what is not is read anew.
 """
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,11 +17,12 @@ import numpy as np
 from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
-from worldsim.data.video import iterate_frames
+from worldsim.data.timing import at_rate
+from worldsim.data.video import frame_to_size, iterate_timed
 from worldsim.errors import DataError
 
 INDEX = "index.json"
-FORMAT_VERSION = 1  # raise it when frames of the same file come out differently
+FORMAT_VERSION = 2  # raise it when frames of the same file come out differently
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -41,32 +43,40 @@ class Index(msgspec.Struct, frozen=True):
     entries: list[Entry]
 
 
-def build_cache(
-    files: Sequence[Path],
-    size: tuple[int, int],
-    directory: Path,
-    progress: Callable[[int, int, Path], None] = lambda done, total, path: None,
-) -> list[NDArray[np.uint8]]:
-    """One read-only memory map uint8 (T, H, W, 3) per file, in order, at `size` = (H, W).
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cached:
+    """One video."""
 
-    `progress(done, total, path)` is called before each file. Raises DataError, naming the file,
-    if one cannot be read to its end: scan first.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    known = {entry.shard: entry for entry in read_index(directory)}
-    arrays = []
-    for done, path in enumerate(files):
-        progress(done, len(files), path)
+    name: str  # says which file it was, and at what size and rate: equal names, equal frames
+    frames: NDArray[np.uint8]  # (T, H, W, 3), a read-only memory map
+    source: NDArray[np.int64]  # (T,), index in the file of each frame
+
+
+class FrameCache:
+    """A cache folder; one process at a time."""
+
+    def __init__(self, directory: Path) -> None:
+        """DataError if `directory` holds an index that is not one."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        self._known = {entry.shard: entry for entry in read_index(directory)}
+
+    def get(self, path: Path, size: tuple[int, int], fps: float | None = None) -> Cached:
+        """The frames of a video at `size` = (H, W), all of them or, with `fps`, at that rate.
+
+        Raises DataError, naming the file, if it cannot be read to its end.
+        """
         digest = file_hash(path)
-        shard = f"{digest[:24]}-{size[0]}x{size[1]}.npy"
-        entry = known.get(shard)
-        if entry is None or not (directory / shard).is_file():
-            entry = _add(path, digest, shard, size, directory)
-            known[shard] = entry
+        rate = "" if fps is None else f"-{fps:.6g}"
+        name = f"{digest[:24]}-{size[0]}x{size[1]}{rate}"
+        entry = self._known.get(f"{name}.npy")
+        if entry is None or not (self._directory / entry.shard).is_file():
+            entry = _add(path, digest, f"{name}.npy", size, fps, self._directory)
+            self._known[entry.shard] = entry
             # After every file: an interrupted build keeps what it has done.
-            _write_index(directory, known)
-        arrays.append(open_shard(directory, entry))
-    return arrays
+            _write_index(self._directory, self._known)
+        frames = open_shard(self._directory, entry)
+        return Cached(name=name, frames=frames, source=_source(self._directory, entry))
 
 
 def read_index(directory: Path) -> list[Entry]:
@@ -102,37 +112,66 @@ def file_hash(path: Path) -> str:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _add(path: Path, digest: str, shard: str, size: tuple[int, int], directory: Path) -> Entry:
+def _add(
+    path: Path, digest: str, shard: str, size: tuple[int, int], fps: float | None, directory: Path
+) -> Entry:
     unfinished = directory / f"{shard}.{os.getpid()}.part"
     try:
         with unfinished.open("wb") as file:
-            count = _write_frames(file, path, size)
-        if count == 0:
+            source = _write_frames(file, path, size, fps)
+        if not source:
             raise DataError(f"{path}: holds no frames")
+        if source != list(range(len(source))):
+            np.save(_source_file(directory, shard), np.array(source, dtype=np.int64))
         unfinished.replace(directory / shard)
+    except OSError as error:
+        raise DataError(f"{path}: its frames cannot be kept ({error})") from error
     finally:
         unfinished.unlink(missing_ok=True)
     return Entry(
         source=str(path),
         source_hash=digest,
         shard=shard,
-        frames=count,
-        fps=frame_rate(path),
+        frames=len(source),
+        fps=frame_rate(path) if fps is None else fps,
         size=size,
     )
 
 
-def _write_frames(file: BinaryIO, path: Path, size: tuple[int, int]) -> int:
-    """Appends all frames behind an .npy header, which numpy pads so that its count can grow."""
+def _write_frames(
+    file: BinaryIO, path: Path, size: tuple[int, int], fps: float | None
+) -> list[int]:
+    """Appends the frames behind an .npy header, which numpy pads so that its count can grow;
+    returns which ones they were."""
     _write_header(file, 0, size)
-    start, count = file.tell(), 0
-    for frame in iterate_frames(path, size):
-        file.write(frame.tobytes())
-        count += 1
+    start = file.tell()
+    timed = iterate_timed(path)
+    chosen = enumerate(p for _, p in timed) if fps is None else at_rate(timed, fps)
+    source = []
+    for index, picture in chosen:
+        file.write(frame_to_size(picture, size).tobytes())
+        source.append(index)
     file.seek(0)
-    _write_header(file, count, size)
+    _write_header(file, len(source), size)
     assert file.tell() == start, "the header must not change its length"
-    return count
+    return source
+
+
+def _source_file(directory: Path, shard: str) -> Path:
+    return directory / f"{Path(shard).stem}.source.npy"
+
+
+def _source(directory: Path, entry: Entry) -> NDArray[np.int64]:
+    path = _source_file(directory, entry.shard)
+    if not path.is_file():
+        return np.arange(entry.frames)
+    try:
+        source: NDArray[np.int64] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: damaged cache file ({error}); delete it") from error
+    if source.shape != (entry.frames,):
+        raise DataError(f"{path}: damaged cache file, shape {source.shape}; delete it")
+    return source
 
 
 def _write_header(file: BinaryIO, count: int, size: tuple[int, int]) -> None:

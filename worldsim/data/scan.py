@@ -77,12 +77,14 @@ def _look(path: Path, container: InputContainer) -> ScanResult:
     if not container.streams.video:
         return _unusable(path, "no video stream", has_audio=has_audio)
     stream = container.streams.video[0]
-    decoded = sum(1 for _ in islice(container.decode(stream), 2))
+    first = list(islice(container.decode(stream), 2))
+    decoded = len(first)
     if decoded < 2:
         reason = "one frame: a world needs at least two" if decoded else "no frame can be decoded"
         return _unusable(path, reason, frames=decoded, has_audio=has_audio)
     fps = float(stream.average_rate or stream.guessed_rate or 0)
-    size = (stream.height, stream.width)
+    lies = round(first[0].rotation / 90) % 2 == 1  # a phone that was held upright
+    size = (stream.width, stream.height) if lies else (stream.height, stream.width)
     container.seek(0)
     packets = [packet for packet in container.demux(stream) if packet.size]
     frames = len(packets)

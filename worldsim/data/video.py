@@ -61,18 +61,37 @@ def iterate_frames(
     Frames are counted in display order; time stamps are not looked at. Raises DataError if the
     file cannot be opened, holds no video, or stops being readable on the way.
     """
+    for number, (_, picture) in enumerate(iterate_timed(path)):
+        if number >= start:
+            yield picture if size is None else frame_to_size(picture, size)
+
+
+def iterate_timed(path: str | Path) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Every frame of a video, the right way up, with its time in seconds, which only rises.
+
+    Raises DataError as `iterate_frames` does.
+    """
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise DataError(f"{path}: holds no video stream")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            for number, frame in enumerate(container.decode(stream)):
-                if number >= start:
-                    picture = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
-                    yield picture if size is None else frame_to_size(picture, size)
+            tick = 1 / float(stream.average_rate or stream.guessed_rate or 25)  # seconds
+            time = -tick
+            for frame in container.decode(stream):
+                stamped = frame.time
+                time = time + tick if stamped is None or stamped <= time else stamped
+                picture = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+                yield time, upright(picture, frame.rotation)
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{path}: cannot be read as a video ({error})") from error
+
+
+def upright(picture: NDArray[np.uint8], rotation: int) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) as its camera was held: turned counterclockwise by `rotation` degrees,
+    which phones write beside the pictures, to the nearest quarter."""
+    return np.ascontiguousarray(np.rot90(picture, round(rotation / 90) % 4))
 
 
 def read_frames(

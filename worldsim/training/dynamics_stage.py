@@ -28,7 +28,7 @@ from worldsim.tokenizer.losses import reconstruction_loss
 from worldsim.training.exercises import Frames, exercise, motion_loss, news_loss
 from worldsim.training.lanes import Lanes
 from worldsim.training.loop import matrix_optimizers, take_step
-from worldsim.training.paint import PaintLoss
+from worldsim.training.paint import PaintLoss, part_of
 from worldsim.training.streams import Streams
 
 FREE_FROM, FREE_FULL = 0.05, 1.0  # of the way: some lanes run free, for longer and longer
@@ -64,12 +64,12 @@ class DynamicsStage:
         self.model = self._dynamics = dynamics
         self._tokenizer = tokenizer.requires_grad_(False)
         self.optimizers = matrix_optimizers(dynamics, rate, inside=("layers.",))
+        self.streams = streams
         self._paint = PaintLoss()
-        self._streams = streams
         self._lanes: Lanes | None = None
 
     def update(self, progress: float) -> dict[str, Tensor]:
-        chunk = self._streams.next()
+        chunk = self.streams.next()
         pixels = to_pixels(torch.from_numpy(np.asarray(chunk.arrays[0])))
         latents = torch.from_numpy(np.asarray(chunk.arrays[1])).float()
         actions = torch.from_numpy(np.asarray(chunk.arrays[2])).long()
@@ -86,6 +86,18 @@ class DynamicsStage:
             losses = self._losses(frames, imagined, target, real, judged=progress >= CRITIC_FROM)
         take_step(self.optimizers, losses["loss"], self.model)
         return {k: v.detach() for k, v in losses.items()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What the lanes carry, and the critic."""
+        critic = {f"critic.{k}": v for k, v in self._paint.state_dict().items()}
+        lanes = {} if self._lanes is None else self._lanes.state_dict()
+        return {**critic, **{f"lanes.{k}": v for k, v in lanes.items()}}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state_dict`."""
+        self._paint.load_state_dict(part_of(state, "critic."))
+        lanes = part_of(state, "lanes.")
+        self._lanes = Lanes.from_state_dict(lanes) if lanes else None
 
     def _begin(self, picture: Tensor, latent: Tensor, jumped: Tensor, progress: float) -> Lanes:
         fresh = replace(self._dynamics.initial_state(len(latent)), latent=latent)

@@ -1,5 +1,13 @@
-"""What a run trains on: small frames of every episode, and what was done between them."""
+"""What a run trains on: small frames of every episode at one rate, and what was done between them.
 
+videos -> `look` (what can be used) -> `pick_size`, `pick_rate` -> `read_footage` (pictures) ->
+a source of actions, which fills in `actions` and `controls` (worldsim/training/labels.py)
+"""
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -8,27 +16,38 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from worldsim.data.cache import build_cache
-from worldsim.data.recording import Recording
-from worldsim.data.scan import scan
+from worldsim.data.cache import Cached, FrameCache
+from worldsim.data.scan import ScanResult, scan
 from worldsim.errors import DataError
+from worldsim.tokenizer.config import PATCH
+from worldsim.training.say import say
 
 START_TICKS = 12  # frames of the start clip: the player is soon somewhere else
 START_AT = 2  # ticks into the first episode, when the gun is up
+MAX_RATE = 40.0  # Hz; faster video is halved until a laptop can play it
+MIN_SIDE = 2  # tokens
 
 
 @dataclass(frozen=True, kw_only=True)
 class Footage:
     """Aligned arrays, one per episode."""
 
+    paths: list[Path]  # the videos
+    names: list[str]  # of what is in them: equal names, equal frames
     frames: list[NDArray[np.uint8]]  # (T, H, W, 3)
+    source: list[NDArray[np.int64]]  # (T,), index in the video of each frame
     actions: list[NDArray[np.int64]]  # (T,), what led to each frame; -1 unknown
-    controls: tuple[str, ...]  # names of the actions; empty without side files
+    controls: tuple[str, ...] = ()  # names of the actions
     fps: float
 
     @property
     def num_frames(self) -> int:
         return sum(len(f) for f in self.frames)
+
+    @property
+    def fingerprint(self) -> str:
+        """Says which frames, in which order."""
+        return hashlib.sha256(" ".join(self.names).encode()).hexdigest()
 
     def start_scene(self) -> tuple[NDArray[np.uint8], list[int]]:
         """The start clip, uint8 (T, H, W, 3), and the actions (T - 1) between its frames."""
@@ -39,30 +58,79 @@ class Footage:
         return np.array(self.frames[episode][part]), actions
 
 
-def read_footage(videos: Path, size: tuple[int, int], cache: Path) -> Footage:
-    """Scan a folder, cache its frames at `size` (H, W) and read the side files.
+def look(videos: Path) -> list[ScanResult]:
+    """The files of a folder that can be used; says of every other one why not.
 
-    Raises DataError if no file is usable, if rates differ, or if a side file is missing.
+    Raises DataError if there is none.
     """
-    usable = [result for result in scan(videos) if result.ok]
+    results = scan(videos)
+    usable = [result for result in results if result.ok]
+    for result in results:
+        if not result.ok:
+            say(f"skipped: {result.path}: {result.reason}")
     if not usable:
         raise DataError(f"{videos}: no usable video; see `worldsim data scan {videos}`")
-    paths = [Path(result.path) for result in usable]
-    frames = build_cache(paths, size=size, directory=cache)
-    recordings = [Recording.open(path) for path in paths]
-    controls = tuple(recordings[0].header.controls)
-    for path, recording, pictures in zip(paths, recordings, frames, strict=True):
-        if tuple(recording.header.controls) != controls:
-            raise DataError(f"{path}: controls differ from those of {paths[0]}")
-        if len(recording.controls) != len(pictures):
-            raise DataError(
-                f"{path}: {len(pictures)} frames, but {len(recording.controls)} lines beside it"
-            )
+    return usable
+
+
+def pick_size(found: Sequence[ScanResult], num_tokens: int) -> tuple[int, int]:
+    """(H, W) in pixels: of the middle shape of the footage, and of about `num_tokens` tokens."""
+    shapes = sorted((w / h, _seconds(r)) for r in found for h, w in [r.size or (1, 1)])
+    seconds = np.cumsum([length for _, length in shapes])
+    wanted, _ = shapes[int(np.searchsorted(seconds, seconds[-1] / 2))]
+
+    def cost(grid: tuple[int, int]) -> float:
+        rows, columns = grid
+        shape = abs(math.log(columns / rows / wanted))
+        return shape + 0.5 * abs(math.log(rows * columns / num_tokens))
+
+    sides = range(MIN_SIDE, num_tokens // MIN_SIDE + 1)
+    rows, columns = min(((r, c) for r in sides for c in sides), key=cost)
+    return rows * PATCH, columns * PATCH
+
+
+def pick_rate(found: Sequence[ScanResult]) -> float:
+    """Frames per second: what most footage has, halved while it is above MAX_RATE."""
+    seconds: dict[float, float] = defaultdict(float)
+    for result in found:
+        seconds[_tidy(result.fps or 0.0)] += _seconds(result)
+    rate = max(seconds, key=lambda fps: seconds[fps])
+    while rate > MAX_RATE:
+        rate /= 2
+    return rate
+
+
+def read_footage(
+    found: Sequence[ScanResult], size: tuple[int, int], fps: float, cache: Path, *, min_frames: int
+) -> Footage:
+    """Frames of all videos at `size` (H, W) and `fps`, their actions unknown.
+
+    A file that cannot be read to its end is skipped, and said so. Raises DataError if none can be,
+    or if none has `min_frames` frames.
+    """
+    store = FrameCache(cache)
+    paths: list[Path] = []
+    cached: list[Cached] = []
+    for done, result in enumerate(found, start=1):
+        if len(found) > 1:
+            say(f"reading {done} of {len(found)}: {result.path}")
+        try:
+            cached.append(store.get(Path(result.path), size, fps))
+            paths.append(Path(result.path))
+        except DataError as error:  # the scan looks at the beginning only
+            say(f"skipped: {error}")
+    longest = max((len(video.frames) for video in cached), default=0)
+    if longest < min_frames:
+        raise DataError(
+            f"the longest video has {longest} frames at {fps:g} Hz, training needs {min_frames}"
+        )
     return Footage(
-        frames=frames,
-        actions=[np.asarray(r.controls, dtype=np.int64) for r in recordings],
-        controls=controls,
-        fps=float(recordings[0].header.fps),
+        paths=paths,
+        names=[video.name for video in cached],
+        frames=[video.frames for video in cached],
+        source=[video.source for video in cached],
+        actions=[np.full(len(video.frames), -1, dtype=np.int64) for video in cached],
+        fps=fps,
     )
 
 
@@ -77,3 +145,12 @@ def write_start(path: Path, frames: NDArray[np.uint8], fps: float) -> None:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def _seconds(result: ScanResult) -> float:
+    return (result.frames or 0) / (result.fps or 1.0)
+
+
+def _tidy(fps: float) -> float:
+    """A container's average, without what rounding its time stamps did to it."""
+    return float(round(fps)) if abs(fps - round(fps)) < 5e-4 * fps else round(fps, 3)

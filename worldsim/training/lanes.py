@@ -4,6 +4,7 @@ A lane is either led, its context real, or free, its context what the model itse
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -52,3 +53,17 @@ class Lanes:
         rows = self.free.nonzero()[:, 0]
         memory = tuple(m[rows] for m in self.state.memory)
         return rows, TrunkState(memory, self.state.latent[rows])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All tensors by name; `from_state_dict` is the inverse."""
+        memory = {f"memory.{i}": m for i, m in enumerate(self.state.memory)}
+        last = {"latent": self.latent, "picture": self.picture, "free": self.free}
+        return {**memory, "read": self.state.latent, **last}
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Tensor]) -> Self:
+        layers = sum(name.startswith("memory.") for name in state)
+        memory = tuple(state[f"memory.{i}"] for i in range(layers))
+        return cls(
+            TrunkState(memory, state["read"]), state["latent"], state["picture"], state["free"]
+        )

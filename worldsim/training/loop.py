@@ -1,41 +1,113 @@
-"""The training loop that every stage shares: plan, progress, metrics, average, checkpoints, Ctrl-C.
+"""The training loop that every stage shares: rates, average, metrics, checkpoints, interruptions.
 
 A stage owns its model, its data and its optimizers and makes one update at a time; the loop does
 the rest. The number of steps is fixed before the first one, so that the learning rate ends where
-it should.
+it should. An update whose gradient is not finite changes nothing and is counted; too many in a row
+end the run, whose last good checkpoint stays.
 """
 
 import json
 import time
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from worldsim.training.checkpoint import load_checkpoint, save_checkpoint
+from worldsim.errors import CheckpointError, TrainingError
+from worldsim.training.bar import Bar
+from worldsim.training.checkpoint import (
+    Place,
+    Stage,
+    is_finite,
+    load_checkpoint,
+    save_checkpoint,
+)
+from worldsim.training.interrupt import Interrupt
+from worldsim.training.metrics import Metrics, finite
+from worldsim.training.say import say
 
 AVERAGE_DECAY = 0.999
-CHECKPOINT_EVERY = 300.0  # seconds
 METRICS_EVERY = 20  # steps
+MAX_SKIPPED = 10  # updates in a row that may not be finite
+TRIED = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)  # of the way: later updates do more
+DIAGNOSTICS = "diagnostics.json"
 
 
-class Stage(Protocol):
-    """One thing to train."""
+class NotFiniteError(ArithmeticError):
+    """An update would have made the model worse than useless; nothing was changed."""
 
-    name: str
-    optimizers: list[torch.optim.Optimizer]
 
-    @property
-    def model(self) -> nn.Module:
-        """What is trained, averaged and saved."""
+@dataclass(frozen=True, kw_only=True)
+class Care:
+    """How a run is looked after."""
 
-    def update(self, progress: float) -> dict[str, Tensor]:
-        """One optimization step, `progress` of the way (0..1) through; its losses, detached."""
+    resume: bool = False  # go on from the newest checkpoint that holds
+    strict: bool = False  # but not if a newer one is damaged
+    checkpoint_every: float = 300.0  # seconds; 0 is after every update
+    watch_every: float = 180.0  # seconds
+
+
+Watch = Callable[[nn.Module, int], None]  # the averaged model, updates done
+
+
+def fit(
+    stage: Stage, *, steps: int, run: Path, care: Care = Care(), watch: Watch | None = None
+) -> nn.Module:
+    """Train `stage` for `steps` updates and return the averaged model.
+
+    Writes RUN/metrics.jsonl and RUN/checkpoints. The first Ctrl-C or SIGTERM finishes the update,
+    saves and raises KeyboardInterrupt; the second raises it at once. Raises TrainingError after
+    MAX_SKIPPED updates in a row that are not finite, CheckpointError if a checkpoint cannot be
+    used or the last one cannot be written.
+    """
+    shadow = AveragedModel(stage.model, multi_avg_fn=average, use_buffers=False)
+    place = load_checkpoint(run, stage, shadow, strict=care.strict) if care.resume else Place()
+    first, in_a_row, values = place.step, 0, dict[str, float]()
+    last: deque[dict[str, float | None]] = deque(maxlen=20)
+    saved = watched = time.monotonic()
+    with (
+        Interrupt() as interrupt,
+        Bar(stage.name, steps, first) as bar,
+        Metrics(run, stage.name, first) as metrics,
+    ):
+        for step in range(first, steps):
+            _set_rates(stage, schedule(step / steps))
+            try:
+                values = {k: float(v) for k, v in stage.update(step / steps).items()}
+                shadow.update_parameters(stage.model)
+                in_a_row = 0
+            except NotFiniteError as error:
+                _drop_what_is_not_finite(stage)
+                place, in_a_row = replace(place, skipped=place.skipped + 1), in_a_row + 1
+                values = {"skipped": place.skipped}
+                say(f"{stage.name}: update {step} is left out: {error}")
+            place = replace(place, step=step + 1)
+            last.append({"step": step, **finite(values)})
+            if step % METRICS_EVERY == 0 or place.step == steps:
+                metrics.write(step, values)
+                bar.show(step, values)
+            if in_a_row == MAX_SKIPPED:
+                _give_up(run, stage, place, list(last), f"{in_a_row} updates up to {step} are not")
+            if in_a_row == 0 and not is_finite(stage.model):
+                _give_up(run, stage, place, list(last), f"the weights of update {step} are not")
+            now = time.monotonic()
+            due = now - saved >= care.checkpoint_every and in_a_row == 0
+            if interrupt.asked or place.step == steps or due:
+                metrics.sync()
+                must = interrupt.asked or place.step == steps
+                _save(run, stage, shadow, place, must=must)
+                saved = time.monotonic()
+            if interrupt.asked:
+                raise KeyboardInterrupt
+            if watch is not None and (now - watched >= care.watch_every or place.step == steps):
+                watch(shadow.module, place.step)
+                watched = time.monotonic()
+    return shadow.module
 
 
 def schedule(progress: float, *, warmup: float = 0.02, decay: float = 0.4) -> float:
@@ -57,40 +129,6 @@ def average(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
     torch._foreach_lerp_(averaged, current, 1 - decay)
 
 
-def fit(stage: Stage, *, steps: int, run: Path, resume: bool = False) -> nn.Module:
-    """Train `stage` for `steps` updates and return the averaged model.
-
-    Writes RUN/metrics.jsonl and RUN/<stage>.safetensors. A Ctrl-C finishes the update, saves and
-    raises KeyboardInterrupt; `resume` goes on from the saved update.
-    """
-    shadow = AveragedModel(stage.model, multi_avg_fn=average, use_buffers=False)
-    path = run / f"{stage.name}.checkpoint.safetensors"
-    first = load_checkpoint(path, stage, shadow) if resume and path.exists() else 0
-    last_saved = time.monotonic()
-    with _Bar(stage.name, steps, first) as show, (run / "metrics.jsonl").open("a") as log:
-        step = first
-        try:
-            for step in range(first, steps):
-                _set_rates(stage, schedule(step / steps))
-                metrics = stage.update(step / steps)
-                shadow.update_parameters(stage.model)
-                if step % METRICS_EVERY == 0 or step == steps - 1:
-                    values = {k: round(float(v), 6) for k, v in metrics.items()}
-                    _check_finite(values, stage.name, step)
-                    line = {"stage": stage.name, "step": step, "seconds": time.time(), **values}
-                    log.write(json.dumps(line) + "\n")
-                    log.flush()
-                    show(step, values)
-                if time.monotonic() - last_saved > CHECKPOINT_EVERY:
-                    save_checkpoint(path, stage, shadow, step + 1)
-                    last_saved = time.monotonic()
-        except KeyboardInterrupt:
-            save_checkpoint(path, stage, shadow, step)
-            raise
-    save_checkpoint(path, stage, shadow, steps)
-    return shadow.module
-
-
 def matrix_optimizers(
     model: nn.Module, rate: float, *, inside: tuple[str, ...]
 ) -> list[torch.optim.Optimizer]:
@@ -107,23 +145,28 @@ def matrix_optimizers(
 
 
 def take_step(optimizers: list[torch.optim.Optimizer], loss: Tensor, model: nn.Module) -> None:
-    """One update of `model` against `loss`, its gradient at most of length 1."""
+    """One update of `model` against `loss`, its gradient at most of length 1.
+
+    Raises NotFiniteError, and changes nothing, if loss or gradient are not finite.
+    """
     for optimizer in optimizers:
         optimizer.zero_grad()
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    length = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    if not torch.isfinite(loss) or not torch.isfinite(length):
+        raise NotFiniteError(f"loss {loss.item():.4g}, gradient of length {length.item():.4g}")
     for optimizer in optimizers:
         optimizer.step()
 
 
-def measure_rate(stage: Stage, *, updates: int = 6) -> float:
+def measure_rate(stage: Stage) -> float:
     """Updates per second of this machine, from a few real ones; the first two warm up."""
     for _ in range(2):
         stage.update(0.0)
     start = time.perf_counter()
-    for _ in range(updates):
-        stage.update(0.0)
-    return updates / (time.perf_counter() - start)
+    for progress in TRIED:
+        stage.update(progress)
+    return len(TRIED) / (time.perf_counter() - start)
 
 
 def _set_rates(stage: Stage, share: float) -> None:
@@ -132,41 +175,39 @@ def _set_rates(stage: Stage, share: float) -> None:
             group["lr"] = share * group.setdefault("peak_lr", group["lr"])
 
 
-def _check_finite(values: dict[str, float], name: str, step: int) -> None:
-    for key, value in values.items():
-        if value != value or abs(value) == float("inf"):
-            raise FloatingPointError(f"{name}: {key} is {value} at step {step}")
+def _drop_what_is_not_finite(stage: Stage) -> None:
+    """What was carried out of a bad update would spoil the next one."""
+    stage.load_state_dict(
+        {
+            name: torch.nan_to_num(value, 0.0, 0.0, 0.0) if value.is_floating_point() else value
+            for name, value in stage.state_dict().items()
+        }
+    )
 
 
-class _Bar:
-    """A progress bar on a terminal, a plain line now and then elsewhere."""
+def _save(run: Path, stage: Stage, shadow: nn.Module, place: Place, *, must: bool) -> None:
+    """A checkpoint that fails on the way is tried again at the next one; the last one `must` be."""
+    try:
+        save_checkpoint(run, stage, shadow, place)
+    except CheckpointError as error:
+        if must:
+            raise
+        say(f"{error}; training goes on, and tries again later")
 
-    def __init__(self, name: str, steps: int, first: int) -> None:
-        self._console = Console(stderr=True)
-        self._name, self._steps, self._shown = name, steps, 0.0
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        self._progress = Progress(*columns, console=self._console)
-        self._task = self._progress.add_task(name, total=steps, completed=first, note="")
 
-    def __enter__(self) -> Callable[[int, dict[str, float]], None]:
-        if self._console.is_terminal:
-            self._progress.start()
-        return self._show
-
-    def __exit__(self, *_: object) -> None:
-        if self._console.is_terminal:
-            self._progress.stop()
-
-    def _show(self, step: int, values: dict[str, float]) -> None:
-        note = "  ".join(f"{k} {v:.4g}" for k, v in values.items())
-        self._progress.update(self._task, completed=step + 1, note=note)
-        if not self._console.is_terminal and time.monotonic() - self._shown > 30:
-            self._shown = time.monotonic()
-            self._console.print(f"{self._name} {step + 1}/{self._steps}  {note}", soft_wrap=True)
+def _give_up(run: Path, stage: Stage, place: Place, last: list[Any], what: str) -> None:
+    bad = [n for n, p in stage.model.named_parameters() if not torch.isfinite(p).all()]
+    report = {
+        "stage": stage.name,
+        "step": place.step,
+        "skipped": place.skipped,
+        "weights_not_finite": bad,
+        "rates": [g["lr"] for o in stage.optimizers for g in o.param_groups],
+        "footage": stage.streams.position(),
+        "last": last,
+    }
+    (run / DIAGNOSTICS).write_text(json.dumps(report, indent=1) + "\n")
+    raise TrainingError(
+        f"{stage.name}: {what} finite; see {run / DIAGNOSTICS}. "
+        "The last good checkpoint is kept, --resume goes on from it"
+    )

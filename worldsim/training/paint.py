@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 
 from worldsim.tokenizer.losses import Critic, critic_loss, feature_loss, reconstruction_loss
+from worldsim.training.checkpoint import load_moments, moments
+from worldsim.training.loop import take_step
 
 CRITIC_WEIGHT = 0.04
 FEATURE_WEIGHT = 0.2
@@ -32,15 +34,22 @@ class PaintLoss:
         error = (painted.detach().clamp(-1, 1) - real).square().mean()
         return {"paint": loss, "psnr": 10 * torch.log10(4 / error), **metrics}
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """The critic and what its optimizer remembers."""
+        weights = {f"model.{k}": v for k, v in self.critic.state_dict().items()}
+        return {**weights, **{f"moment.{k}": v for k, v in moments([self.optimizer]).items()}}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state_dict`."""
+        self.critic.load_state_dict(part_of(state, "model."))
+        load_moments([self.optimizer], part_of(state, "moment."))
+
     def _train_critic(self, painted: Tensor, real: Tensor) -> Tensor:
         with torch.autocast(real.device.type, torch.bfloat16):
             on_real, _ = self.critic(real)
             on_painted, _ = self.critic(painted)
             cost = critic_loss(on_real.float(), on_painted.float())
-        self.optimizer.zero_grad()
-        cost.backward()
-        torch.nn.utils.clip_grad_norm_(self.critic.parameters(), 1.0)
-        self.optimizer.step()
+        take_step([self.optimizer], cost, self.critic)
         return cost.detach()
 
     def _opinion(self, painted: Tensor, real: Tensor) -> Tensor:
@@ -51,3 +60,8 @@ class PaintLoss:
             matching = feature_loss(features, wanted)
         opinion: Tensor = FEATURE_WEIGHT * matching.float() - CRITIC_WEIGHT * verdict.float().mean()
         return opinion
+
+
+def part_of(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

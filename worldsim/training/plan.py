@@ -1,11 +1,11 @@
 """How long each stage trains: fixed before the first update, and written down."""
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-# of the minutes: the dynamics learns for longer, and nothing it learns survives a new tokenizer
-TOKENIZER_SHARE = 0.35
+from worldsim.errors import CheckpointError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,12 +17,18 @@ class Plan:
 
     def write(self, run: Path) -> None:
         """To RUN/plan.json."""
-        (run / "plan.json").write_text(json.dumps(asdict(self), indent=2) + "\n")
+        draft = run / ".plan.json.tmp"
+        draft.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        os.replace(draft, run / "plan.json")
 
 
 def read_plan(run: Path) -> Plan:
-    """The plan that a run was started with; FileNotFoundError if there is none."""
-    return Plan(**json.loads((run / "plan.json").read_text()))
+    """The plan that a run was started with; CheckpointError if it cannot be read."""
+    path = run / "plan.json"
+    try:
+        return Plan(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def plan_from_minutes(

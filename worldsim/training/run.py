@@ -3,6 +3,7 @@
 videos -> cache of small frames -> tokenizer -> latents -> dynamics -> world folder with card
 """
 
+import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
@@ -13,39 +14,32 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from worldsim.dynamics import DynamicsConfig
-from worldsim.errors import DataError, WorldsimError
+from worldsim.errors import WorldsimError
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights, write_world
-from worldsim.tokenizer import Tokenizer, TokenizerConfig, to_pixels
+from worldsim.tokenizer import Tokenizer
 from worldsim.training.card import write_card
 from worldsim.training.dynamics_stage import DynamicsStage
-from worldsim.training.footage import Footage, read_footage, write_start
-from worldsim.training.loop import fit, measure_rate
-from worldsim.training.plan import (
-    TOKENIZER_SHARE,
-    Plan,
-    plan_from_minutes,
-    plan_from_steps,
-    read_plan,
+from worldsim.training.footage import (
+    Footage,
+    look,
+    pick_rate,
+    pick_size,
+    read_footage,
+    write_start,
 )
+from worldsim.training.labels import only_labelled, read_labels
+from worldsim.training.latents import encode_footage
+from worldsim.training.lock import disk_errors, locked
+from worldsim.training.loop import Care, fit, measure_rate
+from worldsim.training.plan import Plan, plan_from_minutes, plan_from_steps, read_plan
+from worldsim.training.presets import PRESETS, Batches, Preset
+from worldsim.training.say import say
 from worldsim.training.streams import Streams
+from worldsim.training.strips import Strips
 from worldsim.training.tokenizer_stage import TokenizerStage
 from worldsim.world import WorldModel
 
-ENCODE_BATCH = 64  # frames
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batches:
-    """How much one update sees: lanes side by side, ticks in a row."""
-
-    lanes: int
-    ticks: int
-    jump: float  # chance per chunk that a lane goes elsewhere
-
-
-TOKENIZER_BATCHES = Batches(lanes=8, ticks=4, jump=0.15)
-DYNAMICS_BATCHES = Batches(lanes=8, ticks=24, jump=0.04)
+EARLIER = ("checkpoints", "metrics.jsonl", "plan.json", "diagnostics.json", "strips")
 
 
 def train(
@@ -56,97 +50,141 @@ def train(
     steps: int | None = None,
     actions: Literal["labelled"] = "labelled",
     init: str | Path | None = None,
+    preset: str = "default",
     size: tuple[int, int] | None = None,
     device: str = "cpu",
     resume: bool = False,
     seed: int = 0,
     name: str | None = None,
-    tokenizer_share: float = TOKENIZER_SHARE,
+    tokenizer_share: float | None = None,
+    strict: bool = False,
+    checkpoint_every: float = Care.checkpoint_every,
 ) -> Path:
     """Train a world on a folder of videos; returns the world folder, OUT/world.
 
-    The plan is fixed at the start, from `minutes` (default 60) or `steps`, and `tokenizer_share`
-    of it goes to the tokenizer. `init` continues from a world. `size` is (H, W) in pixels.
-    Raises DataError if nothing in `videos` can be used.
+    The plan is fixed at the start, from `minutes` or `steps`, and `tokenizer_share` of it goes to
+    the tokenizer. `init` continues from a world. `size` is (H, W) in pixels. What is not given is
+    picked, by the footage or by the `preset`, and said.
+
+    `resume` goes on from the newest checkpoint that holds, saved every `checkpoint_every` seconds;
+    with `strict` a damaged one ends the run instead. What an earlier run left in `out` is put into
+    OUT/before if this one does not resume it.
+
+    Raises DataError if nothing in `videos` can be used, CheckpointError if a checkpoint cannot,
+    TrainingError if the loss is no number any more, WorldsimError if `out` is in use, MachineError
+    if the disk does not take what is written.
     """
     if actions != "labelled":
         raise WorldsimError(f"actions must be 'labelled' for now, got {actions!r}")
+    if preset not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
     run = Path(out)
-    run.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(seed)
-    base = read_config(find_world(init)) if init else None
-    tokenizer_config = base.tokenizer if base else _tokenizer_config(size)
-    footage = read_footage(
-        Path(videos), (tokenizer_config.height, tokenizer_config.width), run / "cache"
-    )
-    config = base or _new_config(footage, tokenizer_config, name or run.name)
-    model = WorldModel(config)
-    if init:
-        read_weights(find_world(init), model)
-    return _Run(run, footage, config, model.to(device), seed).train(
-        minutes, steps, tokenizer_share, resume
-    )
+    care = Care(resume=resume, strict=strict, checkpoint_every=checkpoint_every)
+    with disk_errors(run), locked(run):
+        if not resume:
+            set_aside(run)
+        torch.manual_seed(seed)
+        base = read_config(find_world(init)) if init else None
+        footage = _footage(Path(videos), run, base, PRESETS[preset], size)
+        config = base or _new_config(footage, PRESETS[preset], name or run.name)
+        model = WorldModel(config)
+        if init:
+            read_weights(find_world(init), model)
+        return _Run(run, footage, config, PRESETS[preset], model.to(device), seed).train(
+            minutes, steps, tokenizer_share, care
+        )
 
 
+def set_aside(run: Path) -> None:
+    """Move what an earlier run left in `run` to RUN/before: two runs in one curve are no curve."""
+    old = [run / name for name in EARLIER if (run / name).exists()]
+    if not old:
+        return
+    before = run / "before"
+    shutil.rmtree(before, ignore_errors=True)
+    before.mkdir()
+    for path in old:
+        path.rename(before / path.name)
+    say(f"{run}: an earlier run is now in {before}; --resume would have gone on with it")
+
+
+@dataclass(frozen=True)
 class _Run:
     """One run of all stages over the same footage."""
 
-    def __init__(
-        self, run: Path, footage: Footage, config: WorldConfig, model: WorldModel, seed: int
-    ) -> None:
-        self.run, self.footage, self.config, self.model, self.seed = (
-            run, footage, config, model, seed,
-        )  # fmt: skip
+    run: Path
+    footage: Footage
+    config: WorldConfig
+    preset: Preset
+    model: WorldModel
+    seed: int
 
     def train(
-        self, minutes: float | None, steps: int | None, tokenizer_share: float, resume: bool
+        self, minutes: float | None, steps: int | None, tokenizer_share: float | None, care: Care
     ) -> Path:
         started = time.time()
-        if resume and (self.run / "plan.json").exists():
+        share = self.preset.tokenizer_share if tokenizer_share is None else tokenizer_share
+        if care.resume and (self.run / "plan.json").exists():
             plan = read_plan(self.run)
         elif steps is not None:
-            plan = plan_from_steps(steps, tokenizer_share=tokenizer_share)
+            plan = plan_from_steps(steps, tokenizer_share=share)
         else:
-            plan = self._measured_plan(minutes or 60.0, tokenizer_share)
+            plan = self._measured_plan(minutes or self.preset.minutes, share)
         plan.write(self.run)
         say(f"plan: {plan.tokenizer_steps} tokenizer updates, {plan.dynamics_steps} dynamics")
+        strips = Strips(self.run, self.footage, self.config)
+        tokenizer, dynamics = self.model.tokenizer, self.model.dynamics
         if plan.tokenizer_steps:
-            stage = self._tokenizer_stage(self.model.tokenizer)
-            averaged = fit(stage, steps=plan.tokenizer_steps, run=self.run, resume=resume)
-            self.model.tokenizer.load_state_dict(averaged.state_dict())
+            averaged = fit(
+                self._tokenizer_stage(tokenizer),
+                steps=plan.tokenizer_steps,
+                run=self.run,
+                care=care,
+                watch=strips.tokenizer,
+            )
+            tokenizer.load_state_dict(averaged.state_dict())
         if plan.dynamics_steps:
-            latents = encode_footage(self.model.tokenizer, self.footage, self.run / "latents")
-            dynamics = self._dynamics_stage(self.model, latents)
-            averaged = fit(dynamics, steps=plan.dynamics_steps, run=self.run, resume=resume)
-            self.model.dynamics.load_state_dict(averaged.state_dict())
+            latents = encode_footage(tokenizer, self.footage, self.run / "latents")
+            averaged = fit(
+                self._dynamics_stage(self.model, latents),
+                steps=plan.dynamics_steps,
+                run=self.run,
+                care=care,
+                watch=lambda model, step: strips.dynamics(tokenizer, model, step),
+            )
+            dynamics.load_state_dict(averaged.state_dict())
         return self._write(plan, time.time() - started)
 
     def _measured_plan(self, minutes: float, tokenizer_share: float) -> Plan:
         """Time a few updates of throw-away copies of the two stages."""
-        trial = WorldModel(self.config)
         shape = (self.config.tokenizer.num_tokens, self.config.tokenizer.channels)
-        latents = [np.ones((len(f), *shape), dtype=np.float16) for f in self.footage.frames[:1]]
+        one = np.ones((), dtype=np.float16)
+        latents = [np.broadcast_to(one, (len(f), *shape)) for f in self.footage.frames]
+        with torch.random.fork_rng():  # what follows must not depend on whether this was needed
+            trial = WorldModel(self.config)
+            tokenizer_rate = measure_rate(self._tokenizer_stage(trial.tokenizer))
+            dynamics_rate = measure_rate(self._dynamics_stage(trial, latents))
         return plan_from_minutes(
             minutes,
-            tokenizer_rate=measure_rate(self._tokenizer_stage(trial.tokenizer)),
-            dynamics_rate=measure_rate(self._dynamics_stage(trial, latents)),
+            tokenizer_rate=tokenizer_rate,
+            dynamics_rate=dynamics_rate,
             tokenizer_share=tokenizer_share,
         )
 
     def _tokenizer_stage(self, model: Tokenizer) -> TokenizerStage:
-        return TokenizerStage(model, self._streams([self.footage.frames], TOKENIZER_BATCHES))
+        streams = self._streams([self.footage.frames], self.preset.tokenizer_batches)
+        return TokenizerStage(model, streams)
 
     def _dynamics_stage(
         self, model: WorldModel, latents: list[NDArray[np.float16]]
     ) -> DynamicsStage:
-        """Over as many episodes as there are `latents`."""
-        part = slice(len(latents))
-        sources: list[Any] = [self.footage.frames[part], latents, self.footage.actions[part]]
-        streams = self._streams(sources, DYNAMICS_BATCHES)
+        sources: list[Any] = [self.footage.frames, latents, self.footage.actions]
+        streams = self._streams(sources, self.preset.dynamics_batches)
         return DynamicsStage(model.dynamics, model.tokenizer, streams)
 
     def _streams(self, sources: list[Any], batches: Batches) -> Streams:
-        return Streams(sources, **asdict(batches), seed=self.seed)
+        label = self.footage.fingerprint
+        return Streams(sources, **asdict(batches), seed=self.seed, footage=label)
 
     def _write(self, plan: Plan, seconds: float) -> Path:
         entry = {
@@ -169,52 +207,42 @@ class _Run:
         return folder
 
 
-@torch.inference_mode()
-def encode_footage(
-    tokenizer: Tokenizer, footage: Footage, directory: Path
-) -> list[NDArray[np.float16]]:
-    """Latents (T, P, C) of every episode, 16 bits, kept in memory-mapped files of `directory`."""
-    directory.mkdir(parents=True, exist_ok=True)
-    tokenizer = tokenizer.eval()
-    device = next(tokenizer.parameters()).device
-    latents = []
-    for i, frames in enumerate(footage.frames):
-        parts = []
-        for begin in range(0, len(frames), ENCODE_BATCH):
-            batch = torch.from_numpy(np.array(frames[begin : begin + ENCODE_BATCH])).to(device)
-            parts.append(tokenizer.encode(to_pixels(batch)[None])[0].half().cpu().numpy())
-        path = directory / f"{i:05d}.npy"
-        np.save(path, np.concatenate(parts))
-        latents.append(np.load(path, mmap_mode="r"))
-    return latents
-
-
-def say(line: str) -> None:
-    """A line for people."""
-    print(line, file=sys.stderr, flush=True)
-
-
-def _tokenizer_config(size: tuple[int, int] | None) -> TokenizerConfig:
-    if size is None:
-        return TokenizerConfig()
-    return TokenizerConfig(height=size[0], width=size[1])
-
-
-def _new_config(footage: Footage, tokenizer: TokenizerConfig, name: str) -> WorldConfig:
-    if not footage.controls:
-        raise DataError("no side files with controls: labelled training needs NAME.jsonl files")
-    rows, columns = tokenizer.grid
-    dynamics = DynamicsConfig(
-        rows=rows,
-        columns=columns,
-        channels=tokenizer.channels,
-        num_actions=len(footage.controls),
+def _footage(
+    videos: Path,
+    run: Path,
+    base: WorldConfig | None,
+    preset: Preset,
+    size: tuple[int, int] | None,
+) -> Footage:
+    """What is in `videos`, at the size and rate of `base`, or at those that fit it best."""
+    found = only_labelled(look(videos))
+    fps = base.fps if base else pick_rate(found)
+    if base:
+        size = (base.tokenizer.height, base.tokenizer.width)
+    elif size is None:
+        size = pick_size(found, preset.tokenizer.num_tokens)
+    ticks = max(preset.tokenizer_batches.ticks, preset.dynamics_batches.ticks)
+    footage = read_footage(found, size, fps, run / "cache", min_frames=ticks + 2)
+    footage = read_labels(footage)
+    minutes = footage.num_frames / fps / 60
+    say(
+        f"footage: {len(footage.frames)} of {len(found)} videos, {footage.num_frames} frames, "
+        f"{minutes:.1f} min, at {size[1]}x{size[0]} and {fps:g} Hz"
     )
+    return footage
+
+
+def _new_config(footage: Footage, preset: Preset, name: str) -> WorldConfig:
+    height, width = footage.frames[0].shape[1:3]
+    tokenizer = replace(preset.tokenizer, height=height, width=width)
+    rows, columns = tokenizer.grid
     return WorldConfig(
         name=name,
         fps=footage.fps,
         actions=list(footage.controls),
         bindings={control: i for i, control in enumerate(footage.controls)},
         tokenizer=tokenizer,
-        dynamics=dynamics,
+        dynamics=replace(
+            preset.dynamics, rows=rows, columns=columns, num_actions=len(footage.controls)
+        ),
     )

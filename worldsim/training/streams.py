@@ -7,6 +7,7 @@ now and then by chance, and then says so.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +27,22 @@ class Streams:
     """Lanes over episodes; every source is one aligned array per episode (frames, actions, ..)."""
 
     def __init__(
-        self, sources: Sequence[Sequence[Array]], *, lanes: int, ticks: int, jump: float, seed: int
+        self,
+        sources: Sequence[Sequence[Array]],
+        *,
+        lanes: int,
+        ticks: int,
+        jump: float,
+        seed: int,
+        footage: str = "",
     ) -> None:
+        """`footage` names what the episodes are, so that a position fits no other ones."""
         lengths = [len(a) for a in sources[0]]
         usable = [i for i, n in enumerate(lengths) if n > ticks + 1]
         if not usable:
             raise ValueError(f"no episode is longer than {ticks + 1} frames")
         self._sources, self._ticks, self._jump = sources, ticks, jump
+        self._footage = footage
         self._lengths, self._usable = lengths, usable
         self._weights = np.array([lengths[i] - ticks for i in usable], dtype=np.float64)
         self._weights /= self._weights.sum()
@@ -63,3 +73,24 @@ class Streams:
         ]
         self._start += ticks
         return Chunk(arrays=arrays, jumped=jumped)
+
+    def position(self) -> dict[str, Any]:
+        """Where every lane stands and what chance will do next; fit for JSON."""
+        return {
+            "footage": self._footage,
+            "lengths": self._lengths,
+            "episode": self._episode.tolist(),
+            "start": self._start.tolist(),
+            "random": self._random.bit_generator.state,
+        }
+
+    def seek(self, position: dict[str, Any]) -> bool:
+        """Go on from a `position`. False, and every lane jumps, if it is one of other footage."""
+        if (position["footage"], position["lengths"]) != (self._footage, self._lengths):
+            return False
+        episode, start = np.array(position["episode"]), np.array(position["start"])
+        if episode.shape != self._episode.shape:
+            raise ValueError(f"{len(episode)} lanes in the checkpoint, {len(self._episode)} now")
+        self._episode, self._start = episode, start
+        self._random.bit_generator.state = position["random"]
+        return True

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from worldsim.tokenizer import Tokenizer, carry, to_pixels
 from worldsim.training.loop import matrix_optimizers, take_step
-from worldsim.training.paint import PaintLoss
+from worldsim.training.paint import PaintLoss, part_of
 from worldsim.training.streams import Streams
 
 MATRICES = ("layers.", "coarse", "middle", "fine", "read", "carry")
@@ -34,11 +34,11 @@ class TokenizerStage:
         self.model = model
         self.optimizers = matrix_optimizers(model, rate, inside=MATRICES)
         self._paint = PaintLoss()
-        self._streams = streams
+        self.streams = streams
         self._picture: Tensor | None = None
 
     def update(self, progress: float) -> dict[str, Tensor]:
-        chunk = self._streams.next()
+        chunk = self.streams.next()
         real = to_pixels(torch.from_numpy(np.asarray(chunk.arrays[0])))
         jumped = torch.from_numpy(chunk.jumped)
         with torch.autocast("cpu", torch.bfloat16):
@@ -50,6 +50,16 @@ class TokenizerStage:
         )
         take_step(self.optimizers, losses["paint"], self.model)
         return {k: v.detach() for k, v in losses.items()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The pictures that the lanes carry, and the critic."""
+        critic = {f"critic.{k}": v for k, v in self._paint.state_dict().items()}
+        return critic if self._picture is None else {"picture": self._picture, **critic}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state_dict`."""
+        self._picture = state.get("picture")
+        self._paint.load_state_dict(part_of(state, "critic."))
 
     def _play(self, latents: Tensor, real: Tensor, jumped: Tensor) -> Tensor:
         """Decode (L, T, P, C) lane by lane along time -> (L, T, 3, H, W)."""

@@ -1,0 +1,67 @@
+"""How large a world is and how it is trained: one row per preset."""
+
+from dataclasses import dataclass
+
+from worldsim.dynamics import DynamicsConfig
+from worldsim.tokenizer import TokenizerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batches:
+    """How much one update sees: lanes side by side, ticks in a row."""
+
+    lanes: int
+    ticks: int
+    jump: float  # chance per chunk that a lane goes elsewhere
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """`tokenizer` and `dynamics` are for 4:3 footage; another shape gets about as many tokens."""
+
+    tokenizer: TokenizerConfig
+    dynamics: DynamicsConfig
+    tokenizer_batches: Batches
+    dynamics_batches: Batches
+    tokenizer_share: float  # of the updates or minutes, 0..1
+    minutes: float  # unless told otherwise
+
+
+PRESETS = {
+    # what a laptop plays in real time and learns in some hours
+    "default": Preset(
+        tokenizer=TokenizerConfig(),
+        dynamics=DynamicsConfig(),
+        tokenizer_batches=Batches(lanes=8, ticks=4, jump=0.15),
+        dynamics_batches=Batches(lanes=8, ticks=24, jump=0.04),
+        # nothing that the dynamics learns survives a new tokenizer
+        tokenizer_share=0.35,
+        minutes=60.0,
+    ),
+    # what one core learns in two minutes: to see whether footage works at all
+    "small": Preset(
+        tokenizer=TokenizerConfig(
+            height=48,
+            width=64,
+            channels=24,
+            encoder_width=96,
+            encoder_hidden=16,
+            decoder_widths=(32, 48, 64),
+            decoder_hidden=(16, 16, 32),
+        ),
+        dynamics=DynamicsConfig(
+            rows=3,
+            columns=4,
+            channels=24,
+            width=64,
+            heads=4,
+            state_size=16,
+            registers=2,
+            trunk_layers=1,
+        ),
+        tokenizer_batches=Batches(lanes=8, ticks=4, jump=0.15),
+        dynamics_batches=Batches(lanes=6, ticks=16, jump=0.04),
+        tokenizer_share=0.4,
+        minutes=2.0,
+    ),
+}
