@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from odd import write_odd
 from PIL import Image
+from safetensors.torch import load_file
 
 from worldsim.errors import DataError, MachineError
 from worldsim.training import latents
@@ -75,6 +77,16 @@ def test_init_continues_from_the_world_and_keeps_its_account(run: Path, tmp_path
 
     history = json.loads((tmp_path / "more" / "world" / "config.json").read_text())["training"]
     assert [h["dynamics_steps"] for h in history["history"]] == [4, 2]
+
+
+def test_a_world_that_is_continued_keeps_its_latents(run: Path, tmp_path: Path) -> None:
+    train(FIXTURE, tmp_path / "more", steps=2, init=run / "world", tokenizer_share=1.0)
+
+    before = load_file(run / "world" / "model.safetensors")
+    after = load_file(tmp_path / "more" / "world" / "model.safetensors")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(name.startswith("tokenizer.decoder.") for name in changed)
 
 
 def test_resume_of_a_finished_run_trains_and_encodes_nothing_more(

@@ -134,7 +134,7 @@ def matrix_optimizers(
 ) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al. 2024) for the matrices whose names hold one of `inside`, AdamW for the
     rest: on this project's small models it needs about half of AdamW's updates."""
-    named = list(model.named_parameters())
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     matrices = [p for n, p in named if p.ndim == 2 and any(part in n for part in inside)]
     chosen = {id(p) for p in matrices}
     rest = [p for _, p in named if id(p) not in chosen]

@@ -63,8 +63,8 @@ def train(
     """Train a world on a folder of videos; returns the world folder, OUT/world.
 
     The plan is fixed at the start, from `minutes` or `steps`, and `tokenizer_share` of it goes to
-    the tokenizer. `init` continues from a world. `size` is (H, W) in pixels. What is not given is
-    picked, by the footage or by the `preset`, and said.
+    the tokenizer. `init` continues from a world, whose latents stay what they are. `size` is
+    (H, W) in pixels. What is not given is picked, by the footage or by the `preset`, and said.
 
     `resume` goes on from the newest checkpoint that holds, saved every `checkpoint_every` seconds;
     with `strict` a damaged one ends the run instead. What an earlier run left in `out` is put into
@@ -173,7 +173,8 @@ class _Run:
 
     def _tokenizer_stage(self, model: Tokenizer) -> TokenizerStage:
         streams = self._streams([self.footage.frames], self.preset.tokenizer_batches)
-        return TokenizerStage(model, streams)
+        # a world that is continued has a dynamics, which is lost on other latents
+        return TokenizerStage(model, streams, keep_latents=bool(self.config.training))
 
     def _dynamics_stage(
         self, model: WorldModel, latents: list[NDArray[np.float16]]

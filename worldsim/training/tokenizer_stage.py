@@ -21,6 +21,7 @@ from worldsim.training.streams import Streams
 
 MATRICES = ("layers.", "coarse", "middle", "fine", "read", "carry")
 CRITIC_FROM = 0.4  # of the way: painting must be about right before texture is judged
+POLISH = 0.4  # weight of the pixels against the critic when only the decoder learns
 LATENT_NOISE = 0.3  # at most, against tokens of unit root mean square
 MOVED_SHARE = 0.3  # of the lanes, whose pictures are already about right
 MISPLACED = 1.0  # pixels, standard deviation of what is wrong with their places
@@ -29,9 +30,19 @@ MISPLACED = 1.0  # pixels, standard deviation of what is wrong with their places
 class TokenizerStage:
     name = "tokenizer"
 
-    def __init__(self, model: Tokenizer, streams: Streams, *, rate: float = 2e-3) -> None:
-        """`streams` yields frames, uint8."""
+    def __init__(
+        self,
+        model: Tokenizer,
+        streams: Streams,
+        *,
+        rate: float = 2e-3,
+        keep_latents: bool = False,
+    ) -> None:
+        """`streams` yields frames, uint8. With `keep_latents` only the decoder learns, mostly from
+        the critic: a dynamics that knows these latents goes on to understand them."""
         self.model = model
+        self._keep_latents = keep_latents
+        model.encoder.requires_grad_(not keep_latents)
         self.optimizers = matrix_optimizers(model, rate, inside=MATRICES)
         self._paint = PaintLoss()
         self.streams = streams
@@ -46,7 +57,10 @@ class TokenizerStage:
             latents = latents + self._noise(latents)
             painted = self._play(latents, real, jumped)
         losses = self._paint(
-            painted.flatten(0, 1), real[:, 1:].flatten(0, 1), judged=progress >= CRITIC_FROM
+            painted.flatten(0, 1),
+            real[:, 1:].flatten(0, 1),
+            judged=self._keep_latents or progress >= CRITIC_FROM,
+            faithful=POLISH if self._keep_latents else 1.0,
         )
         take_step(self.optimizers, losses["paint"], self.model)
         return {k: v.detach() for k, v in losses.items()}
