@@ -3,6 +3,7 @@
 Shapes: B batch, T ticks, P tokens, C channels, S places, D width.
 """
 
+import torch
 from torch import Tensor, nn
 
 from worldsim.dynamics import flow
@@ -31,19 +32,22 @@ class Dynamics(nn.Module):
         action: Tensor,
         move: Move,
         *,
-        noise: Tensor,
+        noise: Tensor | None,
         steps: int,
     ) -> tuple[Tensor, Moved]:
         """The latent that follows `action`, and the moved picture that it starts from: context
-        (B, S, D), latents (B, P, C), (B,), how to move the last picture, noise (B, P, C)."""
+        (B, S, D), latents (B, P, C), (B,), how to move the last picture, noise (B, P, C).
+
+        Without noise it is the mean of all that may follow, everywhere, whatever the `steps`."""
         moved = self.head.move(context, latent, before, action, move)
 
         def at(x: Tensor, time: float, size: float) -> Tensor:
             clock = x.new_tensor([time, size, 0.0]).expand(len(x), 3)
             return self.head(x, clock, moved, action)  # type: ignore[no-any-return]
 
-        latent = flow.sample(at, noise, steps)
-        return latent if steps == 1 else moved.compose(latent, noise), moved
+        if noise is None:
+            return flow.sample(at, torch.zeros_like(latent), 1), moved
+        return moved.compose(flow.sample(at, noise, steps), noise), moved
 
     def initial_state(self, batch: int) -> TrunkState:
         """Memory of a world in which nothing has happened yet."""

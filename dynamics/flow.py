@@ -5,12 +5,11 @@ says z from x_s; the velocity is (z - x_s) / (1 - s). A sampler of K equal steps
 the size of its step, the same weights serve K = 1, 2 and 4 (Frans et al. 2024, "One step diffusion
 via shortcut models"; x-prediction as in Hafner et al. 2025, Dreamer 4).
 
-K = 1 starts from zero instead of noise: the model's mean, the same every time.
+From zero instead of noise, in one step, comes the model's mean, the same every time.
 """
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 STEPS = (1, 2, 4)  # the numbers of steps that the model is trained for
@@ -21,8 +20,7 @@ def sample(predict: Predict, noise: Tensor, steps: int) -> Tensor:
     """Follow the flow from `noise` in `steps` equal Euler steps; the shape of `noise` is kept."""
     if steps not in STEPS:
         raise ValueError(f"flow_steps must be one of {STEPS}, got {steps}")
-    x = torch.zeros_like(noise) if steps == 1 else noise
-    size = 1 / steps
+    x, size = noise, 1 / steps
     for i in range(steps):
         x = advance(x, predict(x, i * size, size), i * size, size)
     return x

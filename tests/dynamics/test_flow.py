@@ -27,16 +27,18 @@ def test_sampling_follows_the_same_path_as_diffusers(steps: int) -> None:
     torch.testing.assert_close(ours, x)
 
 
-def test_one_step_starts_from_zero_and_is_the_mean_prediction() -> None:
+def test_one_step_takes_the_whole_way_from_the_noise() -> None:
     seen = []
+    noise = torch.randn(2, 3)
 
     def predict(x: torch.Tensor, time: float, size: float) -> torch.Tensor:
-        seen.append((x.abs().max().item(), time, size))
+        seen.append((x, time, size))
         return torch.ones_like(x)
 
-    result = flow.sample(predict, torch.randn(2, 3), 1)
+    result = flow.sample(predict, noise, 1)
 
-    assert seen == [(0.0, 0.0, 1.0)]
+    assert [(time, size) for _, time, size in seen] == [(0.0, 1.0)]
+    assert torch.equal(seen[0][0], noise)
     assert torch.equal(result, torch.ones(2, 3))
 
 

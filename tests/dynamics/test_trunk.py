@@ -83,12 +83,36 @@ def test_the_head_answers_the_action_from_the_first_update_on() -> None:
             latents[:, -2],
             torch.full((2,), action),
             lambda flow: (picture, state.latent),
-            noise=torch.zeros_like(state.latent),
+            noise=None,
             steps=1,
         )
         return latent
 
     assert not torch.allclose(predict(0), predict(1))
+
+
+def test_a_sample_repaints_only_what_motion_does_not_explain() -> None:
+    dynamics = model()
+    latents, actions, levels = clip()
+    context, state = run(dynamics, latents, actions, levels)
+    before, noise = latents[:, -2], torch.randn_like(state.latent)
+
+    def predict(noise: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        latent, moved = dynamics.predict(
+            context[:, -1],
+            state.latent,
+            before,
+            torch.zeros(2, dtype=torch.int64),
+            lambda flow: (torch.zeros(2, 3, 8, 12), before),
+            noise=noise,
+            steps=2,
+        )
+        return (latent == before).all(dim=-1), moved.news
+
+    kept, news = predict(noise)
+    assert torch.equal(kept, news + noise[..., 0] <= 0)
+    assert kept.any()
+    assert not predict(None)[0].any()  # the mean repaints everything
 
 
 def test_the_action_moves_the_picture_by_a_flow_of_at_most_the_limit() -> None:

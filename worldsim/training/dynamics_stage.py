@@ -163,7 +163,7 @@ class DynamicsStage:
         rows = lanes.free.nonzero()[:, 0]
         latent, picture = lanes.latent[rows], lanes.picture[rows]
         latents, pictures = [], []
-        steps = 1 if torch.rand(()) < MEAN_LANES else SAMPLE_STEPS
+        is_mean = bool(torch.rand(()) < MEAN_LANES)
         for t in range(actions.shape[1] - 1):
             latents.append(latent)
             pictures.append(picture)
@@ -177,8 +177,8 @@ class DynamicsStage:
                 before,
                 actions[rows, t + 1],
                 partial(self._tokenizer.move, picture),
-                noise=torch.randn_like(latent),
-                steps=steps,
+                noise=None if is_mean else torch.randn_like(latent),
+                steps=SAMPLE_STEPS,
             )
             latent = latent.float()
             picture = self._tokenizer.decoder(latent, moved.latent, moved.picture).clamp(-1, 1)
