@@ -49,6 +49,12 @@ class Prediction:
     latent: Tensor  # (B, P, C)
     picture: Tensor  # (B, 3, H, W)
 
+    @property
+    def is_finite(self) -> NDArray[np.bool_]:
+        """(B,): whether the model gave each player numbers; what is NaN once stays NaN."""
+        finite: NDArray[np.bool_] = self.latent.isfinite().flatten(1).all(dim=1).cpu().numpy()
+        return finite
+
 
 class WorldModel(nn.Module):
     """The networks of a world, under the names that they have in model.safetensors."""
@@ -129,17 +135,23 @@ class World:
         tensors = state.tensors() | {"seed": torch.tensor(seeds, device=self.device)}
         return WorldState(**tensors)
 
-    def step(self, state: WorldState, action: int | ArrayLike) -> tuple[WorldState, Output]:
+    def step(
+        self, state: WorldState, action: int | ArrayLike, *, flow_steps: int | None = None
+    ) -> tuple[WorldState, Output]:
         """One tick. action: an int for all players, or ints (B,), each below `num_actions`."""
-        prediction = self.predict(state, action)
+        prediction = self.predict(state, action, flow_steps=flow_steps)
         begun = time.perf_counter()
         state = self.advance(prediction)
         prediction.output.timing["trunk_ms"] = 1e3 * (time.perf_counter() - begun)
         return state, prediction.output
 
     @torch.inference_mode()
-    def predict(self, state: WorldState, action: int | ArrayLike) -> Prediction:
-        """The late half of a tick: the frame that follows `action`."""
+    def predict(
+        self, state: WorldState, action: int | ArrayLike, *, flow_steps: int | None = None
+    ) -> Prediction:
+        """The late half of a tick: the frame that follows `action`, in `flow_steps` steps (the
+        world's own number if None)."""
+        steps = self.flow_steps if flow_steps is None else flow_steps
         chosen = self._check_action(action, state.batch)
         begun = time.perf_counter()
         latent = self._model.dynamics.predict(
@@ -148,8 +160,8 @@ class World:
             state.before,
             chosen,
             partial(carry, state.picture),
-            noise=self._noise(state),
-            steps=self.flow_steps,
+            noise=self._noise(state, steps),
+            steps=steps,
         )
         predicted = time.perf_counter()
         pixels, cache = self._model.tokenizer.decoder.step(latent, state.cache)
@@ -267,9 +279,9 @@ class World:
         latents = torch.cat(parts)
         return latents.view(batch, ticks, *latents.shape[1:])
 
-    def _noise(self, state: WorldState) -> Tensor:
+    def _noise(self, state: WorldState, steps: int) -> Tensor:
         """(B, P, C): a function of each player's seed and tick, so that it needs no state."""
-        if self.flow_steps == 1:
+        if steps == 1:
             return torch.zeros_like(state.latent)
         rows = []
         for seed, tick in zip(state.seed.tolist(), state.tick.tolist(), strict=True):
