@@ -62,6 +62,7 @@ async def peer_of(world: FakeWorld, **config: Any) -> AsyncIterator[Peer]:
         running(world, ServeConfig(port=0, **config)) as server,  # type: ignore[arg-type]
         connect(server.url, subprotocols=[wire.SUBPROTOCOL], compression=None) as socket,  # type: ignore[list-item]
     ):
+        world.arm()
         peer = Peer(socket)
         assert isinstance(await peer.hear(), wire.Welcome)
         yield peer

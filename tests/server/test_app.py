@@ -163,7 +163,7 @@ def test_players_that_vanish_leave_nothing_behind() -> None:
             await client.send(wire.encode(wire.Start()))
             await client.recv()
             client.transport.abort()
-        while len(asyncio.all_tasks()) > 5:
+        while len(asyncio.all_tasks()) > 6:
             await asyncio.sleep(0.02)
         assert await enter(server.url) == 101
 

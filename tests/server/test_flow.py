@@ -83,8 +83,8 @@ def test_the_window_knows_how_long_the_oldest_frame_has_waited() -> None:
 def test_the_newest_action_wins_and_an_older_one_is_ignored() -> None:
     mailbox = Mailbox(action=0)
 
-    assert mailbox.put(5, 2) and not mailbox.put(4, 1) and not mailbox.put(5, 1)
-    assert mailbox.read() == mailbox.read() == (5, 2)
+    assert mailbox.put(5, 2, 1.5) and not mailbox.put(4, 1) and not mailbox.put(5, 1)
+    assert mailbox.read() == mailbox.read() == (5, 2, 1.5)
 
 
 def test_a_pace_counts_within_its_span_only() -> None:

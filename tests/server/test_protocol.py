@@ -18,10 +18,12 @@ from worldsim.server import protocol as wire
 
 REQUESTS = [
     wire.Hello(protocol=1, agent="test"),
+    wire.Hello(protocol=1, resume="abc", role="viewer"),
     wire.Start(seed=7, clock="step", keep=True, upload=3),
+    wire.Start(save="here", k=4, quality=60, sound=False, objects=False),
     wire.Action(seq=9, action=2),
     wire.Ack(frame=12),
-    wire.Save(name="here"),
+    wire.Save(name="here", download=True),
     wire.Load(name="here", upload=1),
     wire.Rewind(ticks=35),
     wire.Fork(),
@@ -41,12 +43,22 @@ REPLIES = [
         actions=["noop"],
         bindings={"noop": 0},
         window=3,
+        game="id",
+        role="viewer",
+        resume="token",
+        viewers=2,
+        asking=1,
+        rewind=7.0,
     ),
     wire.Started(seed=7, clock="open", frame=0),
-    wire.Saved(name="here", frame=4),
+    wire.Saved(name="here", frame=4, download=2, size=99),
+    wire.Rewound(ticks=8, frame=6),
+    wire.Forked(resume="token", seconds=60.0),
+    wire.Recording(on=True, name="doom-hall-1"),
     wire.Loaded(frame=5),
     wire.Uploaded(id=1, size=100),
-    wire.Error(code="bad_action", message="action must be < 8, got 9", fatal=True),
+    wire.Error(code="bad_action", message="action must be < 8, got 9", path="$.action", fatal=True),
+    wire.Error(code="version_mismatch", message="", client=2, server=1),
 ]
 
 frames = st.builds(
@@ -84,11 +96,24 @@ def test_a_frame_survives_the_wire(frame: wire.Frame) -> None:
     assert wire.decode_frame(wire.encode_frame(frame)) == frame
 
 
-@given(st.binary(max_size=300) | st.binary(max_size=200).map(lambda data: b"WSF1\x01\x01" + data))
-def test_random_bytes_are_a_frame_or_a_protocol_error(data: bytes) -> None:
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.binary(min_size=1, max_size=50))
+def test_a_chunk_survives_the_wire(number: int, offset: int, data: bytes) -> None:
+    chunk = wire.Chunk(number, offset, data)
+
+    assert wire.decode_binary(wire.encode_chunk(chunk)) == chunk
+
+
+starts = st.sampled_from([b"", b"WSF1\x01\x01", b"WSC1"])
+
+
+@given(starts, st.binary(max_size=300))
+def test_random_bytes_are_a_frame_or_a_chunk_or_a_protocol_error(start: bytes, rest: bytes) -> None:
     try:
-        frame = wire.decode_frame(data)
+        frame = wire.decode_binary(start + rest)
     except ProtocolError:
+        return
+    if isinstance(frame, wire.Chunk):
+        assert len(frame.data) == len(rest) - 8 > 0
         return
     assert isinstance(frame, wire.Frame)
     with pytest.raises(ProtocolError):
@@ -130,6 +155,10 @@ def test_random_text_is_a_message_or_a_protocol_error(text: str) -> None:
         '{"type": "action", "seq": 0, "action": 1}',
         '{"type": "start", "clock": "fast"}',
         '{"type": "upload", "id": 1, "kind": "picture", "size": 17000000}',
+        '{"type": "start", "k": 3}',
+        '{"type": "start", "quality": 101}',
+        '{"type": "rewind", "ticks": 0}',
+        '{"type": "hello", "protocol": 1, "role": "judge"}',
         '{"type": "save", "name": "' + 65 * "x" + '"}',
         '{"x": ' + 16_000 * "[",
         '{"type": "ack", "frame": ' + 100_000 * "[",

@@ -86,7 +86,7 @@ def test_a_slow_reader_never_falls_behind_by_more_than_the_window() -> None:
 
 
 def test_a_client_that_is_stuck_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worldsim.server.session.STALL", 0.2)
+    monkeypatch.setattr("worldsim.server.scheduler.STALL", 0.2)
 
     async def test(peer: Peer) -> None:
         await peer.started()
