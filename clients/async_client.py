@@ -30,6 +30,7 @@ from worldsim.server import protocol as wire
 
 R = TypeVar("R", bound=wire.Reply)
 
+ATTEMPTS, PAUSE = 32, 0.1  # at a server of many workers, to find the one that has the game
 ENDED = (1000, 1001)  # close codes of a session that ended as it should
 
 
@@ -60,6 +61,19 @@ class AsyncClient:
         longer than a minute ago, or what `fork` gave). `watch`: look at the game with this id.
         Raises MachineError if nothing answers, ServerError if the server does not let us in.
         """
+        for attempt in range(ATTEMPTS):
+            try:
+                return await cls._enter(url, token, timeout, resume, watch)
+            except ServerError as error:
+                if error.code != "elsewhere" or attempt == ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(PAUSE)
+        raise AssertionError("the last attempt returns or raises")
+
+    @classmethod
+    async def _enter(
+        cls, url: str, token: str | None, timeout: float, resume: str | None, watch: str | None
+    ) -> Self:
         connection = await dial(url, token=token, timeout=timeout, watch=watch)
         try:
             data = await asyncio.wait_for(connection.recv(), timeout)

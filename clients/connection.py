@@ -143,4 +143,6 @@ def _turned_away(url: str, error: InvalidStatus) -> ServerError:
     if status == 401:
         hint = "give --token, or set WORLDSIM_TOKEN"
         return ServerError("unauthorized", f"{url} wants another token: {hint}")
+    if status == 421:
+        return ServerError("elsewhere", f"{url}: {said}")
     return ServerError("turned_away", f"{url} lets nobody in ({status}): {said}")

@@ -52,7 +52,7 @@ class ServeConfig:
     window: int = 3  # frames on the way to a client without an ack
     exact: bool = False  # always compute all places: no replay depends on who else plays
     recordings: Path | None = None  # folder for what players record; None: they cannot
-    shares_port: bool = False  # with other processes of the same server
+    worker: int = 0  # 1..N: one of several processes that share the port
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -98,6 +98,7 @@ async def running(world: "World", config: ServeConfig) -> AsyncIterator[Running]
         metrics = Metrics()
         lobby = Lobby(engine, metrics, rate=rate, recordings=config.recordings)
         lobby.max_waiting = max(MAX_WAITING, places)
+        lobby.worker = config.worker
         scheduler = Scheduler(engine, costs, lobby.games.values, 1.0 / rate, metrics)
         names = frozenset({socket.gethostname()})
         house = House(host=config.host, token=config.token, names=names)
@@ -156,7 +157,7 @@ def listen(config: ServeConfig) -> socket.socket:
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family, reuse_port=config.shares_port)
+        listener = socket.create_server((host, port), family=family, reuse_port=config.worker > 0)
     except OSError as error:
         raise MachineError(_why_not(host, port, error)) from error
     # inherited by the connections; asyncio sets TCP_NODELAY on each

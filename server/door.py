@@ -105,6 +105,9 @@ class Door:
         refused = refusal(request.headers, request.path, self._house)
         if refused is not None or path == "/metrics":
             return refused
+        if path.startswith(WATCH) and self._lobby.is_elsewhere(path.removeprefix(WATCH)):
+            sentence = "another worker has that game; connect again\n"
+            return Refusal(HTTPStatus.MISDIRECTED_REQUEST, "elsewhere", sentence)
         if path.startswith(WATCH) and self._watched(path) is None:
             return Refusal(HTTPStatus.NOT_FOUND, "path", "there is no such game\n")
         full = self._full(path)

@@ -60,10 +60,12 @@ class Seat:
 class Game:
     """A world, the only one that its players know."""
 
-    def __init__(self, *, idle_action: int, steps: int, history: History) -> None:
-        """`idle_action` is what nobody at the controls does; `steps` the flow steps at first."""
-        self.id = secrets.token_urlsafe(9)
-        self.resume = secrets.token_urlsafe(24)
+    def __init__(self, prefix: str, *, idle_action: int, steps: int, history: History) -> None:
+        """`prefix` is how its id and its tokens begin, `idle_action` what nobody at the controls
+        does, `steps` the flow steps at first."""
+        self._prefix = prefix
+        self.id = prefix + secrets.token_urlsafe(9)
+        self.resume = self._new_token()
         self.fork = ""  # id of the game that was last made of this one
         self.steps = steps
         self.clock: wire.Clock = "open"
@@ -120,7 +122,7 @@ class Game:
         seat, self.driver = self.driver, None
         self.viewers.append(seat)
         if not self._next_driver():
-            self.resume = secrets.token_urlsafe(24)
+            self.resume = self._new_token()
         seat.greet()
 
     def leave(self, seat: Seat) -> None:
@@ -144,9 +146,12 @@ class Game:
     def _hand_to(self, seat: Seat) -> None:
         if seat in self.asking:
             self.asking.remove(seat)
-        self.resume = secrets.token_urlsafe(24)
+        self.resume = self._new_token()
         self.drive(seat)
         seat.greet()
+
+    def _new_token(self) -> str:
+        return self._prefix + secrets.token_urlsafe(24)
 
     # What the driver orders, each inside `still` ---------------------------------------------
 

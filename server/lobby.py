@@ -32,6 +32,7 @@ class Lobby:
         self.rate = rate
         self.recordings = recordings
         self.max_waiting = MAX_WAITING
+        self.worker = 0  # which process of several this is, 1..N
         self.games: dict[str, Game] = {}
         self._expiries: dict[str, asyncio.TimerHandle] = {}  # in the order in which they began
 
@@ -53,6 +54,7 @@ class Lobby:
         """A game that has not begun."""
         world = self.engine.world
         game = Game(
+            f"{self.worker}-" if self.worker else "",
             idle_action=world.bindings.get("noop", 0),
             steps=world.flow_steps,
             history=self.history(),
@@ -76,6 +78,8 @@ class Lobby:
 
         Raises Refused if there is none.
         """
+        if self.is_elsewhere(token):
+            raise Refused("elsewhere", "another worker has that game; connect again")
         for game in self.games.values():
             if secrets.compare_digest(game.resume.encode(), token.encode()):
                 break
@@ -86,6 +90,10 @@ class Lobby:
             old.outlet.dismiss(Goodbye(TAKEN_OVER, "the game is played from elsewhere now"))
         self.drive(game, seat)
         return game
+
+    def is_elsewhere(self, name: str) -> bool:
+        """Whether an id or a token is of another process of this server."""
+        return self.worker > 0 and not name.startswith(f"{self.worker}-")
 
     def fork(self, game: Game) -> Game:
         """A second game with the same present, waiting for whoever has its token.
