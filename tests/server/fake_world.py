@@ -57,7 +57,7 @@ class FakeOutput:
     audio: np.ndarray | None = None
     objects: np.ndarray | None = None
     alarm: np.ndarray | None = None
-    timing: dict[str, float] = field(default_factory=lambda: {"head_ms": 1.0, "decode_ms": 2.0})
+    timing: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,9 @@ class FakeWorld:
             raise RuntimeError("injected fault")
         tick = state.tick + 1
         size, pairs = self.frame_size, zip(actions, tick.tolist(), strict=True)
-        output = FakeOutput(np.concatenate([paint(size, int(a), t) for a, t in pairs]))
+        timing = {"head_ms": 1.0 + 1e3 * steps * self.step_s, "decode_ms": 2.0}
+        picture = np.concatenate([paint(size, int(a), t) for a, t in pairs])
+        output = FakeOutput(picture, timing=timing)
         if self.has_extras:
             audio = np.full((state.batch, 20), 0.5, np.float32)
             objects = np.tile(np.arange(6, dtype=np.float32).reshape(1, 2, 3), (state.batch, 1, 1))
