@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
@@ -49,7 +48,7 @@ class Door:
 
     def check(self, connection: ServerConnection, request: Request) -> Response | None:
         """Before the handshake: an HTTP answer for who may not come in, else None."""
-        path = urlsplit(request.path).path
+        path = path_of(request)
         address = connection.remote_address[0] if connection.remote_address else ""
         if path == "/healthz":
             return self._health(connection)
@@ -74,7 +73,7 @@ class Door:
     async def play(self, connection: ServerConnection) -> None:
         """One session, from its first message to its last."""
         assert connection.request is not None
-        path = urlsplit(connection.request.path).path
+        path = path_of(connection.request)
         watched = self._watched(path)
         full = self._full(path)
         if path.startswith(WATCH) and watched is None:
@@ -145,6 +144,11 @@ class Door:
         del response.headers["Content-Type"]
         response.headers["Content-Type"] = CONTENT_TYPE
         return response
+
+
+def path_of(request: Request) -> str:
+    """The path that was asked for, without what stands behind the question mark."""
+    return request.path.partition("?")[0]
 
 
 def select(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:

@@ -131,7 +131,7 @@ almost = st.dictionaries(keys, json_values | tags).map(lambda value: msgspec.jso
 
 
 @given(st.text(max_size=100) | almost.map(lambda data: data.decode()))
-def test_random_text_is_a_message_or_a_protocol_error(text: str) -> None:
+def test_f10_random_text_is_a_message_or_a_protocol_error(text: str) -> None:
     for parse in (wire.parse_request, wire.parse_reply):
         try:
             message = parse(text)
@@ -165,7 +165,7 @@ def test_random_text_is_a_message_or_a_protocol_error(text: str) -> None:
         "\ud800",
     ],
 )
-def test_what_is_not_a_request_is_refused(text: str) -> None:
+def test_f10_what_is_not_a_request_is_refused(text: str) -> None:
     with pytest.raises(ProtocolError, match=r"worldsim\.v1"):
         wire.parse_request(text)
 

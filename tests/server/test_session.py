@@ -57,7 +57,7 @@ def test_sound_objects_and_alarm_travel_with_the_frame() -> None:
     play(test, FakeWorld(has_extras=True))
 
 
-def test_a_client_that_never_acks_gets_a_window_and_then_the_newest_frame() -> None:
+def test_f20_a_client_that_never_acks_gets_a_window_and_then_the_newest_frame() -> None:
     async def test(peer: Peer) -> None:
         await peer.started()
         numbers = [(await peer.frame(ack=False)).number for _ in range(3)]
@@ -72,7 +72,7 @@ def test_a_client_that_never_acks_gets_a_window_and_then_the_newest_frame() -> N
     play(test, world)
 
 
-def test_a_slow_reader_never_falls_behind_by_more_than_the_window() -> None:
+def test_f21_a_slow_reader_never_falls_behind_by_more_than_the_window() -> None:
     async def test(peer: Peer) -> None:
         await peer.started()
         for _ in range(12):
@@ -85,7 +85,7 @@ def test_a_slow_reader_never_falls_behind_by_more_than_the_window() -> None:
     play(test, world)
 
 
-def test_a_client_that_is_stuck_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_f20_a_client_that_is_stuck_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worldsim.server.scheduler.STALL", 0.2)
 
     async def test(peer: Peer) -> None:
@@ -98,7 +98,7 @@ def test_a_client_that_is_stuck_is_closed(monkeypatch: pytest.MonkeyPatch) -> No
     play(test)
 
 
-def test_a_slow_model_drops_ticks_and_says_so() -> None:
+def test_f30_a_slow_model_drops_ticks_and_says_so() -> None:
     async def test(peer: Peer) -> None:
         await peer.started()
         frames = [await peer.frame() for _ in range(8)]
