@@ -158,11 +158,14 @@ class Session:
             if before is not game:
                 self._lobby.leave(before, self._seat)
             self._greet()
-        elif hello.role == "driver" and self._seat is not self._game.driver:
-            self._game.ask(self._seat)
-            self._lobby.settle(self._game)
-        elif hello.role == "viewer" and self._seat is self._game.driver:
-            self._game.give_up()
+        elif hello.role is not None:
+            is_driver = self._seat is self._game.driver
+            if hello.role == "driver" and not is_driver:
+                self._game.ask(self._seat)
+            elif hello.role == "viewer" and is_driver:
+                self._game.give_up()
+            else:
+                self._greet()  # it is so already
             self._lobby.settle(self._game)
         self._scheduler.wake()
 
