@@ -50,9 +50,9 @@ class Door:
         """Before the handshake: an HTTP answer for who may not come in, else None."""
         path = path_of(request)
         address = connection.remote_address[0] if connection.remote_address else ""
-        if path == "/healthz":
-            return self._health(connection)
         refused = self._refuse(request, path, address)
+        if path == "/healthz" and (refused is None or refused.reason not in ("host", "origin")):
+            return self._health(connection)  # also to those who have no token, or no place
         if refused is None and path == "/metrics":
             if self._house.token is None and not is_loopback(address):
                 refused = Refusal(HTTPStatus.FORBIDDEN, "metrics", "only from this machine\n")
