@@ -227,7 +227,7 @@ class Game:
         self.slot = Slot(state, 0)
         self.ticks = 0
         self.history.clear()
-        self.history.keep(0, state)
+        self.history.keep(0, self.slot)
         self.restart()
 
     # Ticks -----------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ class Game:
         self.ticks += 1
         self._failures = 0
         if self.history.is_due(self.ticks):
-            self.history.keep(self.ticks, slot.alone())
+            self.history.keep(self.ticks, slot)
 
     def fail(self) -> bool:
         """The model failed at this game: back to its beginning. False if it keeps failing."""

@@ -1,6 +1,8 @@
 """What fits into a period, from invented measurements."""
 
+import numpy as np
 import pytest
+from fake_world import FakeState
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,23 +108,49 @@ def test_a_stack_is_used_again_while_the_same_players_sit_in_the_same_rows() -> 
     assert joined.rows == ("a", "b", "x", "x")  # type: ignore[attr-defined]
 
 
+def moment(tick: int, *, row: int = 0) -> Slot:
+    """A slot whose state shows `tick`."""
+    ticks = np.arange(tick - row, tick - row + 3)
+    return Slot(FakeState(ticks, 0 * ticks, 0 * ticks), row)  # type: ignore[arg-type]
+
+
+def tick_at(history: History, tick: int) -> tuple[int, int]:
+    """The tick that is gone back to, and the one that its state shows."""
+    found = history.at(tick)
+    assert found is not None
+    return found[0], int(found[1].tick[0])
+
+
 def test_the_past_is_a_ring_of_a_stated_size() -> None:
     history = History(rate=40.0, state_bytes=8 * 1024 * 1024)
 
     assert (history.every, history.size, history.seconds) == (10, 8, 2.0)
     for tick in range(0, 200, 10):
         assert history.is_due(tick) and not history.is_due(tick + 1)
-        history.keep(tick, str(tick))  # type: ignore[arg-type]
+        history.keep(tick, moment(tick, row=tick % 3))
     assert history.oldest() == 120
     assert history.at(119) is None
-    assert history.at(139) == (130, "130")
+    assert tick_at(history, 139) == (130, 130)
 
 
 def test_a_rewound_past_forgets_the_future_that_did_not_happen() -> None:
     history = History(rate=40.0, state_bytes=1)
     for tick in (0, 10, 20):
-        history.keep(tick, f"first {tick}")  # type: ignore[arg-type]
+        history.keep(tick, moment(tick))
 
-    history.keep(10, "second 10")  # type: ignore[arg-type]
+    history.keep(10, moment(77))
 
-    assert history.at(99) == (10, "second 10")
+    assert tick_at(history, 99) == (10, 77)
+
+
+def test_a_state_that_was_gone_back_to_is_a_value_of_its_own() -> None:
+    history = History(rate=40.0, state_bytes=32 * 1024 * 1024)
+    history.keep(0, moment(0))
+    found = history.at(0)
+
+    for tick in (10, 20, 30):  # the ring of two takes back the memory of tick 0
+        history.keep(tick, moment(tick))
+    history.clear()
+    history.keep(0, moment(99))
+
+    assert found is not None and int(found[1].tick[0]) == 0
