@@ -17,12 +17,20 @@ from typing import Self, TypeVar
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from worldsim.clients.connection import Conversation, RemoteFrame, ServerError, dial
+from worldsim.clients.connection import (
+    DEFAULTS,
+    Conversation,
+    RemoteFrame,
+    ServerError,
+    Settings,
+    dial,
+)
 from worldsim.errors import ProtocolError
 from worldsim.server import protocol as wire
 
 R = TypeVar("R", bound=wire.Reply)
 
+ATTEMPTS, PAUSE = 32, 0.1  # at a server of many workers, to find the one that has the game
 ENDED = (1000, 1001)  # close codes of a session that ended as it should
 
 
@@ -38,12 +46,35 @@ class AsyncClient:
         self._held: RemoteFrame | None = None  # came while an answer was awaited
 
     @classmethod
-    async def connect(cls, url: str, *, token: str | None = None, timeout: float = 10.0) -> Self:
+    async def connect(
+        cls,
+        url: str,
+        *,
+        token: str | None = None,
+        timeout: float = 10.0,
+        resume: str | None = None,
+        watch: str | None = None,
+    ) -> Self:
         """Open a session; `timeout` in seconds is for this and for every later answer.
 
+        `resume`: take up the game with this token (`world.resume` of a connection that was lost not
+        longer than a minute ago, or what `fork` gave). `watch`: look at the game with this id.
         Raises MachineError if nothing answers, ServerError if the server does not let us in.
         """
-        connection = await dial(url, token=token, timeout=timeout)
+        for attempt in range(ATTEMPTS):
+            try:
+                return await cls._enter(url, token, timeout, resume, watch)
+            except ServerError as error:
+                if error.code != "elsewhere" or attempt == ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(PAUSE)
+        raise AssertionError("the last attempt returns or raises")
+
+    @classmethod
+    async def _enter(
+        cls, url: str, token: str | None, timeout: float, resume: str | None, watch: str | None
+    ) -> Self:
+        connection = await dial(url, token=token, timeout=timeout, watch=watch)
         try:
             data = await asyncio.wait_for(connection.recv(), timeout)
             welcome = Conversation().read(data)
@@ -54,7 +85,15 @@ class AsyncClient:
         except BaseException:
             await connection.close()
             raise
-        return cls(connection, welcome, timeout)
+        client = cls(connection, welcome, timeout)
+        if resume is not None:
+            try:
+                hello = wire.Hello(protocol=wire.VERSION, resume=resume)
+                await client._ask(hello, wire.Welcome)
+            except BaseException:
+                await connection.close()
+                raise
+        return client
 
     async def start(
         self,
@@ -63,13 +102,23 @@ class AsyncClient:
         clock: wire.Clock = "open",
         keep: bool = False,
         picture: bytes | None = None,
+        settings: Settings = DEFAULTS,
     ) -> None:
-        """Begin anew, from an encoded `picture` if given; `keep` only sets the clock.
+        """Begin anew, from an encoded `picture` if given; `keep` only sets clock and settings.
 
         `clock` "open" ticks by itself, "step" once per action. ServerError if it cannot be done.
         """
         upload = None if picture is None else await self._send_upload("picture", picture)
-        request = wire.Start(seed=seed, clock=clock, keep=keep, upload=upload)
+        request = wire.Start(
+            seed=seed,
+            clock=clock,
+            keep=keep,
+            upload=upload,
+            k=settings.k,
+            quality=settings.quality,
+            sound=settings.sound,
+            objects=settings.objects,
+        )
         await self._ask(request, wire.Started)
         self._held = None  # a frame of the time before
 
@@ -100,8 +149,21 @@ class AsyncClient:
         return frame
 
     async def save(self, name: str = "quick") -> None:
-        """Keep the present state on the server, by name, as long as the session lives."""
+        """Keep the present state on the server, by name, as long as the game lives."""
         await self._ask(wire.Save(name=name), wire.Saved)
+
+    async def snapshot(self, name: str = "quick") -> bytes:
+        """Keep the present state by name, and have it as bytes that `load_snapshot` takes."""
+        saved = await self._ask(wire.Save(name=name, download=True), wire.Saved)
+        data = bytearray()
+        async with asyncio.timeout(self._timeout):
+            while len(data) < saved.size:
+                item = await self._receive(None)
+                if isinstance(item, RemoteFrame):
+                    self._held = item
+                elif isinstance(item, wire.Chunk) and item.id == saved.download:
+                    data += item.data
+        return bytes(data)
 
     async def load(self, name: str = "quick") -> None:
         """Go back to a saved state; ServerError if there is none of that name."""
@@ -113,6 +175,30 @@ class AsyncClient:
         upload = await self._send_upload("snapshot", snapshot)
         await self._ask(wire.Load(upload=upload), wire.Loaded)
         self._held = None
+
+    async def rewind(self, ticks: int) -> int:
+        """Undo at least `ticks`; how many it were. ServerError if the past is not that long."""
+        undone = (await self._ask(wire.Rewind(ticks=ticks), wire.Rewound)).ticks
+        self._held = None
+        return undone
+
+    async def fork(self) -> str:
+        """A second game with the same present; the token with which `connect` takes it up."""
+        return (await self._ask(wire.Fork(), wire.Forked)).resume
+
+    async def record(self, on: bool) -> str | None:
+        """Switch the recording on the server on or off; the name that its files begin with."""
+        return (await self._ask(wire.Record(on=on), wire.Recording)).name
+
+    async def set_role(self, role: wire.Role) -> wire.Role:
+        """Ask for the controls ("driver") or give them up ("viewer"); what we are now.
+
+        Who asks while another drives stays a viewer until that one gives them up.
+        """
+        welcome = await self._ask(wire.Hello(protocol=wire.VERSION, role=role), wire.Welcome)
+        while role == "viewer" and welcome.role != role:  # that one told of somebody who asks
+            welcome = await self._answer(wire.Welcome)
+        return welcome.role
 
     async def close(self) -> None:
         """Leave."""
@@ -147,6 +233,9 @@ class AsyncClient:
 
     async def _ask(self, request: wire.Request | bytes, answer: type[R]) -> R:
         await self._say(request)
+        return await self._answer(answer)
+
+    async def _answer(self, answer: type[R]) -> R:
         async with asyncio.timeout(self._timeout):
             while True:
                 item = await self._receive(None)
@@ -155,7 +244,7 @@ class AsyncClient:
                 if isinstance(item, RemoteFrame):
                     self._held = item
 
-    async def _receive(self, timeout: float | None) -> RemoteFrame | wire.Reply:
+    async def _receive(self, timeout: float | None) -> RemoteFrame | wire.Chunk | wire.Reply:
         """One message, a frame acknowledged; only the wait for it can time out."""
         try:
             data = await asyncio.wait_for(self._connection.recv(), timeout)
@@ -164,6 +253,8 @@ class AsyncClient:
         item = self._conversation.read(data)
         if isinstance(item, RemoteFrame):
             await self._say(wire.Ack(frame=item.header.number))
+        if isinstance(item, wire.Welcome):
+            self.world = item
         return item
 
     async def _say(self, request: wire.Request | bytes) -> None:

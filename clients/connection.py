@@ -5,6 +5,7 @@ No I/O here except `dial`, which opens the connection.
 
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,19 @@ class ServerError(WorldsimError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a client may wish for; None leaves it as it is."""
+
+    k: Literal[1, 2, 4] | None = None  # flow steps per frame
+    quality: int | None = None  # of the JPEG, 10..100
+    sound: bool | None = None  # whether it is sent
+    objects: bool | None = None
+
+
+DEFAULTS = Settings()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +82,11 @@ class Conversation:
         announced = wire.Upload(id=self._uploads, kind=kind, size=len(data))
         return announced, chunks
 
-    def read(self, data: str | bytes) -> RemoteFrame | wire.Reply:
+    def read(self, data: str | bytes) -> RemoteFrame | wire.Chunk | wire.Reply:
         """What the server sent. Raises ServerError if it is an error, ProtocolError if nonsense."""
         if isinstance(data, bytes):
-            return self._frame(wire.decode_frame(data))
+            item = wire.decode_binary(data)
+            return self._frame(item) if isinstance(item, wire.Frame) else item
         reply = wire.parse_reply(data)
         if isinstance(reply, wire.Error):
             raise ServerError(reply.code, reply.message)
@@ -91,13 +106,16 @@ class Conversation:
         )
 
 
-async def dial(url: str, *, token: str | None, timeout: float) -> ClientConnection:
-    """Open a connection to a worldsim server.
+async def dial(
+    url: str, *, token: str | None, timeout: float, watch: str | None = None
+) -> ClientConnection:
+    """Open a connection to a worldsim server; to look at the game with the id `watch`, if given.
 
     Raises MachineError if nothing answers there, ServerError if the server does not let us in.
     """
     protocols = [Subprotocol(wire.SUBPROTOCOL)]
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    url = url if watch is None else f"{url.rstrip('/')}/watch/{watch}"
     try:
         return await connect(
             url,
@@ -125,4 +143,6 @@ def _turned_away(url: str, error: InvalidStatus) -> ServerError:
     if status == 401:
         hint = "give --token, or set WORLDSIM_TOKEN"
         return ServerError("unauthorized", f"{url} wants another token: {hint}")
+    if status == 421:
+        return ServerError("elsewhere", f"{url}: {said}")
     return ServerError("turned_away", f"{url} lets nobody in ({status}): {said}")

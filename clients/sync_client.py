@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from worldsim.clients.async_client import AsyncClient
-from worldsim.clients.connection import RemoteFrame, ServerError
+from worldsim.clients.connection import DEFAULTS, RemoteFrame, ServerError, Settings
 from worldsim.server import protocol as wire
 
 T = TypeVar("T")
@@ -52,11 +52,22 @@ class Client:
         self._client = client
 
     @classmethod
-    def connect(cls, url: str, *, token: str | None = None, timeout: float = 10.0) -> Self:
+    def connect(
+        cls,
+        url: str,
+        *,
+        token: str | None = None,
+        timeout: float = 10.0,
+        resume: str | None = None,
+        watch: str | None = None,
+    ) -> Self:
         """Open a session; `timeout` in seconds is for this and for every later answer."""
         loop = _Loop()
+        connecting = AsyncClient.connect(
+            url, token=token, timeout=timeout, resume=resume, watch=watch
+        )
         try:
-            return cls(loop, loop.run(AsyncClient.connect(url, token=token, timeout=timeout)))
+            return cls(loop, loop.run(connecting))
         except BaseException:
             loop.close()
             raise
@@ -73,9 +84,13 @@ class Client:
         clock: wire.Clock = "open",
         keep: bool = False,
         picture: bytes | None = None,
+        settings: Settings = DEFAULTS,
     ) -> None:
-        """Begin anew, from an encoded `picture` if given; `keep` only sets the clock."""
-        self._loop.run(self._client.start(seed=seed, clock=clock, keep=keep, picture=picture))
+        """Begin anew, from an encoded `picture` if given; `keep` only sets clock and settings."""
+        starting = self._client.start(
+            seed=seed, clock=clock, keep=keep, picture=picture, settings=settings
+        )
+        self._loop.run(starting)
 
     def send_action(self, action: int) -> int:
         """Hold `action` from now on; its sequence number."""
@@ -90,7 +105,7 @@ class Client:
         return self._loop.run(self._client.step(action))
 
     def save(self, name: str = "quick") -> None:
-        """Keep the present state on the server, by name, as long as the session lives."""
+        """Keep the present state on the server, by name, as long as the game lives."""
         self._loop.run(self._client.save(name))
 
     def load(self, name: str = "quick") -> None:
@@ -100,6 +115,26 @@ class Client:
     def load_snapshot(self, snapshot: bytes) -> None:
         """Go on from a snapshot of `World.snapshot`."""
         self._loop.run(self._client.load_snapshot(snapshot))
+
+    def snapshot(self, name: str = "quick") -> bytes:
+        """Keep the present state by name, and have it as bytes that `load_snapshot` takes."""
+        return self._loop.run(self._client.snapshot(name))
+
+    def rewind(self, ticks: int) -> int:
+        """Undo at least `ticks`; how many it were."""
+        return self._loop.run(self._client.rewind(ticks))
+
+    def fork(self) -> str:
+        """A second game with the same present; the token with which `connect` takes it up."""
+        return self._loop.run(self._client.fork())
+
+    def record(self, on: bool) -> str | None:
+        """Switch the recording on the server on or off; the name that its files begin with."""
+        return self._loop.run(self._client.record(on))
+
+    def set_role(self, role: wire.Role) -> wire.Role:
+        """Ask for the controls ("driver") or give them up ("viewer"); what we are now."""
+        return self._loop.run(self._client.set_role(role))
 
     def close(self) -> None:
         """Leave; a second time does nothing."""

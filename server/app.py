@@ -8,31 +8,32 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.http11 import Request, Response
-from websockets.typing import Subprotocol
+from websockets.asyncio.server import Server, serve
 
 from worldsim.errors import MachineError, WorldsimError
+from worldsim.server.door import Door, select
 from worldsim.server.engine import Engine
-from worldsim.server.handshake import is_loopback, refusal, select_subprotocol
+from worldsim.server.handshake import House, is_loopback
+from worldsim.server.lobby import MAX_WAITING, Lobby
+from worldsim.server.metrics import Metrics
 from worldsim.server.protocol import MAX_MESSAGE
-from worldsim.server.session import Session
+from worldsim.server.recorder import mend
+from worldsim.server.scheduler import Scheduler
+from worldsim.server.slots import size_of_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from worldsim.world import World
 
 log = logging.getLogger("worldsim.server")
 
 SEND_BUFFER = 64 * 1024  # bytes in the kernel per connection: more would hide a slow reader
-OPEN_TIMEOUT, CLOSE_TIMEOUT = 5.0, 1.0  # seconds
-PING_EVERY, PING_TIMEOUT = 10.0, 10.0
-TRY_AGAIN_LATER = 1013
+MAX_QUEUE = 8  # messages that wait to be obeyed; then the client's own buffers fill up
+OPEN_TIMEOUT, CLOSE_TIMEOUT = 3.0, 1.0  # seconds
+PING_EVERY, PING_TIMEOUT = 5.0, 10.0
+MOST_PLACES = 256
 INTERRUPTED = 130
 
 
@@ -44,29 +45,39 @@ class ServeConfig:
     port: int = 8765  # 0: any free one
     rate: float | None = None  # ticks per second; None: the world's own
     token: str | None = None
+    insecure: bool = False  # no token although other machines can reach the address
     certfile: Path | None = None
     keyfile: Path | None = None
-    max_sessions: int = 4
+    max_sessions: int | None = None  # games at a time; None: as many as were measured
     window: int = 3  # frames on the way to a client without an ack
+    exact: bool = False  # always compute all places: no replay depends on who else plays
+    recordings: Path | None = None  # folder for what players record; None: they cannot
+    worker: int = 0  # 1..N: one of several processes that share the port
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port must be 0..65535, got {self.port}")
         if self.rate is not None and not 0 < self.rate <= 1000:
             raise ValueError(f"rate must be above 0 and at most 1000 Hz, got {self.rate:g}")
-        if self.max_sessions < 1 or self.window < 1:
-            raise ValueError("there must be room for at least one session and one frame")
+        if self.max_sessions is not None and not 1 <= self.max_sessions <= MOST_PLACES:
+            raise ValueError(f"max_sessions must be 1..{MOST_PLACES}, got {self.max_sessions}")
+        if self.exact and self.max_sessions is None:
+            raise ValueError("exact needs max_sessions: how many places are always computed")
+        if self.window < 1:
+            raise ValueError(f"window must be at least 1 frame, got {self.window}")
         if self.keyfile is not None and self.certfile is None:
             raise ValueError("keyfile needs a certfile beside it")
 
 
 @dataclass(frozen=True)
 class Running:
-    """A server that accepts players."""
+    """A server that accepts players. `ticking` ends only if the server is broken."""
 
     url: str
     port: int
+    places: int
     server: Server
+    ticking: "asyncio.Task[None]"
 
 
 @asynccontextmanager
@@ -75,94 +86,83 @@ async def running(world: "World", config: ServeConfig) -> AsyncIterator[Running]
 
     Raises MachineError if the address cannot be had or may not be used without a token.
     """
-    engine = Engine(world)
-    door = _Door(engine, config)
     listener = listen(config)
+    rate = config.rate or world.fps
+    engine = Engine(world, least_rows=_least_rows(config))
     try:
-        server = await serve(
-            door.play,
-            sock=listener,
-            ssl=_tls(config),
-            process_request=door.check,
-            select_subprotocol=_select,
-            compression=None,
-            max_size=MAX_MESSAGE,
-            open_timeout=OPEN_TIMEOUT,
-            close_timeout=CLOSE_TIMEOUT,
-            ping_interval=PING_EVERY,
-            ping_timeout=PING_TIMEOUT,
-            server_header=None,
-        )
-        async with server:
-            port = listener.getsockname()[1]
-            name = f"[{config.host}]" if ":" in config.host else config.host
-            scheme = "ws" if config.certfile is None else "wss"
-            yield Running(f"{scheme}://{name}:{port}", port, server)
+        if config.recordings is not None and config.recordings.is_dir():
+            for path in mend(config.recordings):
+                log.info("mended a recording that was cut short", extra={"path": path.name})
+        costs = await engine.measure(1.0 / rate)
+        places = config.max_sessions or costs.capacity(1.0 / rate)
+        metrics = Metrics()
+        lobby = Lobby(engine, metrics, rate=rate, recordings=config.recordings)
+        lobby.max_waiting = max(MAX_WAITING, places)
+        lobby.worker = config.worker
+        scheduler = Scheduler(engine, costs, lobby.games.values, 1.0 / rate, metrics)
+        names = frozenset({socket.gethostname()})
+        house = House(host=config.host, token=config.token, names=names)
+        door = Door(lobby, scheduler, house, places=places, window=config.window)
+        ticking = asyncio.create_task(scheduler.run())
+        try:
+            async with await _serve(door, listener, config) as server:
+                port = listener.getsockname()[1]
+                yield Running(_url(config, port), port, places, server, ticking)
+        finally:
+            ticking.cancel()
+            await asyncio.gather(ticking, return_exceptions=True)
+            await lobby.end_recordings()
     finally:
         listener.close()
         engine.close()
 
 
-class _Door:
-    """Counts sessions and lets in as many as there is room for."""
-
-    def __init__(self, engine: Engine, config: ServeConfig) -> None:
-        self._engine = engine
-        self._config = config
-        self._rate = config.rate or engine.world.fps
-        self._open = 0
-
-    def check(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Before the handshake: an HTTP answer for who may not come in, else None."""
-        only_loopback = is_loopback(self._config.host)
-        token = self._config.token
-        refused = refusal(request.headers, token=token, only_loopback=only_loopback)
-        if refused is None and self._is_full():
-            refused = HTTPStatus.SERVICE_UNAVAILABLE, f"{self._full()}; try again later\n"
-        if refused is None:
-            return None
-        status, reason = refused
-        log.info("refused a connection: %d %s", status, reason.strip())
-        response = connection.respond(status, reason)
-        if status is HTTPStatus.SERVICE_UNAVAILABLE:
-            response.headers["Retry-After"] = "5"
-        return response
-
-    async def play(self, connection: ServerConnection) -> None:
-        """One session, from its first message to its last."""
-        if self._is_full():  # handshakes that were under way together
-            await connection.close(TRY_AGAIN_LATER, self._full())
-            return
-        self._open += 1
-        try:
-            window = self._config.window
-            await Session(connection, self._engine, rate=self._rate, window=window).run()
-        finally:
-            self._open -= 1
-
-    def _is_full(self) -> bool:
-        return self._open >= self._config.max_sessions
-
-    def _full(self) -> str:
-        return f"all {self._config.max_sessions} places are taken"
+async def _serve(door: Door, listener: socket.socket, config: ServeConfig) -> Server:
+    quiet = logging.getLogger("worldsim.server.websockets")
+    quiet.setLevel(logging.CRITICAL)  # it would log addresses, and garbage with a traceback
+    return await serve(
+        door.play,
+        sock=listener,
+        ssl=_tls(config),
+        process_request=door.check,
+        select_subprotocol=select,
+        compression=None,
+        max_size=MAX_MESSAGE,
+        max_queue=MAX_QUEUE,
+        open_timeout=OPEN_TIMEOUT,
+        close_timeout=CLOSE_TIMEOUT,
+        ping_interval=PING_EVERY,
+        ping_timeout=PING_TIMEOUT,
+        ssl_handshake_timeout=None if config.certfile is None else OPEN_TIMEOUT,
+        server_header=None,
+        logger=quiet,
+    )
 
 
-def _select(_: ServerConnection, offered: "Sequence[Subprotocol]") -> Subprotocol | None:
-    chosen = select_subprotocol(offered)
-    return None if chosen is None else Subprotocol(chosen)
+def _least_rows(config: ServeConfig) -> int:
+    return size_of_batch(config.max_sessions) if config.exact and config.max_sessions else 1
+
+
+def _url(config: ServeConfig, port: int) -> str:
+    name = f"[{config.host}]" if ":" in config.host else config.host
+    return f"{'ws' if config.certfile is None else 'wss'}://{name}:{port}"
 
 
 def listen(config: ServeConfig) -> socket.socket:
     """The listening socket; MachineError, in one sentence, if it cannot be had."""
     host, port = config.host, config.port
-    if not is_loopback(host) and config.token is None:
-        raise MachineError(f"host {host} can be reached from other machines: give --token as well")
+    if not is_loopback(host) and config.token is None and not config.insecure:
+        raise MachineError(
+            f"host {host} can be reached from other machines: give --token as well, "
+            "or --insecure to let everybody in"
+        )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family, reuse_port=config.worker > 0)
     except OSError as error:
         raise MachineError(_why_not(host, port, error)) from error
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # inherited
+    # inherited by the connections; asyncio sets TCP_NODELAY on each
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     return listener
 
 
@@ -202,5 +202,14 @@ async def _run(world: "World", config: ServeConfig) -> int:
     loop.add_signal_handler(signal.SIGTERM, stop, signal.SIGTERM, 0)
     async with running(world, config) as serving:
         rate = config.rate or world.fps
-        log.info("serving %s at %s, %g ticks per second", world.name, serving.url, rate)
-        return await stopped
+        log.info(
+            "serving %s at %s, %g ticks per second, %d places",
+            *(world.name, serving.url, rate, serving.places),
+        )
+        ends: set[asyncio.Future[Any]] = {stopped, serving.ticking}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if stopped.done():
+            log.info("stopping")
+            return stopped.result()
+        serving.ticking.result()  # raises what broke it
+        raise AssertionError("the scheduler ended by itself")

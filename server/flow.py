@@ -6,28 +6,31 @@ the socket; only the client's own acks tell how far behind it is.
 
 from collections import deque
 
+MAX_ADDRESSES = 4096  # whose attempts are counted
+
 
 class Mailbox:
     """One slot for the newest action; an older one is worthless, so there is nothing to queue."""
 
     def __init__(self, action: int) -> None:
         """Holds `action` as number 0 until the player does something."""
-        self._newest = (0, action)  # one tuple: the model's thread reads while the loop writes
+        self._newest = (0, action, 0.0)  # one tuple: the model's thread reads while the loop writes
 
     @property
     def seq(self) -> int:
         """Number of the newest action."""
         return self._newest[0]
 
-    def read(self) -> tuple[int, int]:
-        """(seq, action) of the newest action; it stays, a key is held until it is released."""
+    def read(self) -> tuple[int, int, float]:
+        """(seq, action, when it came) of the newest action; it stays, a key is held until it is
+        released."""
         return self._newest
 
-    def put(self, seq: int, action: int) -> bool:
+    def put(self, seq: int, action: int, now: float = 0.0) -> bool:
         """Take the action unless it is older than the one held; whether it was taken."""
         if seq <= self.seq:
             return False
-        self._newest = (seq, action)
+        self._newest = (seq, action, now)
         return True
 
 
@@ -75,3 +78,20 @@ class Pace:
             self._count, self._until = 0, now + self._span
         self._count += 1
         return self._until - now if self._count > self._limit else 0.0
+
+
+class Taps:
+    """How often each address may knock: `rate` per second, `burst` at once."""
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._rate, self._burst = rate, burst
+        self._taps: dict[str, tuple[float, float]] = {}  # address -> what is left, and when
+
+    def allows(self, address: str, now: float) -> bool:
+        """Count one attempt of `address` at `now` (seconds); False if it is one too many."""
+        left, then = self._taps.pop(address, (float(self._burst), now))
+        left = min(float(self._burst), left + (now - then) * self._rate)
+        self._taps[address] = (left - 1 if left >= 1 else left, now)
+        if len(self._taps) > MAX_ADDRESSES:
+            del self._taps[next(iter(self._taps))]  # it has been quiet for the longest time
+        return left >= 1

@@ -7,17 +7,19 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from worldsim.errors import ProtocolError
-from worldsim.server.protocol import Frame
+from worldsim.server.frames import Frame
 
+QUALITY = 90  # of a JPEG, unless the client wishes another
 SMALL = 256 * 256  # pixels; below it, halved colour would smear what is a single pixel wide
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")  # pictures from outside; the rest is not tried
 MAX_PIXELS = 4096 * 4096  # of a picture from outside; a small file can unpack to gigabytes
 
 
-def encode_picture(frame: NDArray[np.uint8]) -> bytes:
-    """uint8 (H, W, 3) -> JPEG bytes."""
+def encode_picture(frame: NDArray[np.uint8], quality: int = QUALITY) -> bytes:
+    """uint8 (H, W, 3) -> JPEG bytes; `quality` 1..100."""
     sampling = "444" if frame.shape[0] * frame.shape[1] <= SMALL else "420"
     pixels = np.ascontiguousarray(frame)
-    return bytes(simplejpeg.encode_jpeg(pixels, quality=90, colorsubsampling=sampling))
+    return bytes(simplejpeg.encode_jpeg(pixels, quality=quality, colorsubsampling=sampling))
 
 
 def decode_picture(frame: Frame) -> NDArray[np.uint8]:
@@ -56,7 +58,7 @@ def fit_picture(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
 
     height, width = size
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels are too many for a picture")
             upright = ImageOps.exif_transpose(image).convert("RGB")

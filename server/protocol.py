@@ -1,35 +1,63 @@
 """The wire format `worldsim.v1`: pure functions between values and bytes, no I/O.
 
-Control is JSON text, one object with a `type`. A frame is binary: a fixed little-endian header,
-then the picture, the sound and the objects (media.py). docs/protocol.md says the same in prose,
-with byte offsets; tests/server/test_protocol.py holds the two together.
+Control is JSON text, one object with a `type`; it is here. Frames and chunks are binary; they are
+in frames.py, and named here as well so that one import is the whole format. docs/protocol.md says
+the same in prose, with byte offsets; tests/server/test_protocol.py holds the two together.
 
-Whatever bytes come in, `parse_request`, `parse_reply` and `decode_frame` return a message or raise
+Whatever bytes come in, `parse_request`, `parse_reply` and `decode_binary` return a message or raise
 ProtocolError, nothing else.
 """
 
-import struct
-from dataclasses import dataclass
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
 from worldsim.errors import ProtocolError
+from worldsim.server.frames import (
+    AI_GENERATED,
+    ALARM,
+    DEGRADED,
+    HEADER,
+    JPEG,
+    RESET,
+    VERSION,
+    Chunk,
+    Frame,
+    decode_binary,
+    decode_frame,
+    encode_chunk,
+    encode_frame,
+)
 
-VERSION = 1
+__all__ = [  # of frames.py
+    "AI_GENERATED",
+    "ALARM",
+    "DEGRADED",
+    "HEADER",
+    "JPEG",
+    "RESET",
+    "VERSION",
+    "Chunk",
+    "Frame",
+    "decode_binary",
+    "decode_frame",
+    "encode_chunk",
+    "encode_frame",
+]
+
 SUBPROTOCOL = "worldsim.v1"
 TOKEN_PREFIX = "worldsim.token."  # a browser cannot set headers: the token as a sub-protocol
 MAX_MESSAGE = 16 * 1024  # bytes of one message from a client, chunks of an upload included
 MAX_UPLOAD = 16 * 1024 * 1024  # bytes of one announced upload
 
-AI_GENERATED, DEGRADED, ALARM, RESET = 1, 2, 4, 8  # flags of a frame
-JPEG = 1  # the codec of a picture
-
 U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 U63 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Clock = Literal["open", "step"]
+Role = Literal["driver", "viewer"]
 UploadKind = Literal["picture", "snapshot"]
+T = TypeVar("T")
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,23 +68,36 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Hello(Message, frozen=True, tag="hello"):
-    """Optional: who is speaking, and in which version of the protocol."""
+    """Optional: who is speaking, and in which version of the protocol.
+
+    `resume` takes up a game that was left, or forked, with this token. `role` "driver" asks for the
+    controls of the game that one watches, "viewer" gives them away.
+    """
 
     protocol: U32
     agent: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    resume: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    role: Role | None = None
 
 
 class Start(Message, frozen=True, tag="start"):
-    """Begin anew, or with `keep` only change the clock.
+    """Begin anew, or with `keep` only change the clock and the settings.
 
     `clock`: "open" ticks at the announced rate whatever the client does; "step" makes one tick per
-    action. `upload` names a picture that was uploaded: the world starts from it.
+    action. `upload` names a picture or a snapshot that was uploaded, `save` a state that was saved:
+    the world starts from it. The settings `k` (flow steps), `quality` (of the JPEG), `sound` and
+    `objects` (whether they are sent) stay as they are when left out.
     """
 
     seed: U63 = 0
     clock: Clock = "open"
     keep: bool = False
     upload: U32 | None = None
+    save: Name | None = None
+    k: Literal[1, 2, 4] | None = None
+    quality: Annotated[int, msgspec.Meta(ge=10, le=100)] | None = None
+    sound: bool | None = None
+    objects: bool | None = None
 
 
 class Action(Message, frozen=True, tag="action"):
@@ -73,9 +114,10 @@ class Ack(Message, frozen=True, tag="ack"):
 
 
 class Save(Message, frozen=True, tag="save"):
-    """Keep the present state under `name` for as long as the session lives."""
+    """Keep the present state under `name` for as long as the game lives; send it, if `download`."""
 
     name: Name = "quick"
+    download: bool = False
 
 
 class Load(Message, frozen=True, tag="load"):
@@ -86,17 +128,17 @@ class Load(Message, frozen=True, tag="load"):
 
 
 class Rewind(Message, frozen=True, tag="rewind"):
-    """Go back by `ticks`."""
+    """Go back by at least `ticks`, to the nearest state that is still remembered."""
 
-    ticks: U32
+    ticks: Annotated[int, msgspec.Meta(ge=1, le=2**32 - 1)]
 
 
 class Fork(Message, frozen=True, tag="fork"):
-    """Continue the present state in a second session."""
+    """Make a second game of the present state; the answer has the token to take it up."""
 
 
 class Record(Message, frozen=True, tag="record"):
-    """Switch the recording of this session on or off."""
+    """Switch the recording of this game on or off."""
 
     on: bool
 
@@ -113,7 +155,7 @@ class Upload(Message, frozen=True, tag="upload"):
 
 
 class Welcome(Message, frozen=True, tag="hello"):
-    """The first message of a connection: what this world is."""
+    """The first message of a connection, and again when the role changes: what this world is."""
 
     protocol: U32
     agent: str
@@ -126,6 +168,14 @@ class Welcome(Message, frozen=True, tag="hello"):
     actions: list[str]  # names of the codes 0..A-1
     bindings: dict[str, int]  # control -> code
     window: U32  # frames that may be on the way without an ack
+    game: str = ""  # its id: others watch it at /watch/ID
+    role: Role = "driver"
+    resume: str | None = None  # takes the game up again within 60 s of a lost connection
+    viewers: U32 = 0  # connections that watch
+    asking: U32 = 0  # of them, those that ask for the controls
+    rewind: float = 0.0  # seconds that can be gone back
+    can_record: bool = False
+    ai_generated: bool = True
 
 
 class Started(Message, frozen=True, tag="start"):
@@ -141,6 +191,8 @@ class Saved(Message, frozen=True, tag="save"):
 
     name: str
     frame: U32
+    download: U32 | None = None  # the snapshot follows, in chunks with this id
+    size: U32 = 0  # bytes of it
 
 
 class Loaded(Message, frozen=True, tag="load"):
@@ -156,18 +208,43 @@ class Uploaded(Message, frozen=True, tag="upload"):
     size: U32
 
 
-class Error(Message, frozen=True, tag="error"):
+class Rewound(Message, frozen=True, tag="rewind"):
+    """The answer to `rewind`: so many ticks were undone; frame number `frame` comes next."""
+
+    ticks: U32
+    frame: U32
+
+
+class Forked(Message, frozen=True, tag="fork"):
+    """The answer to `fork`: say `resume` in a hello within `seconds` to play the second game."""
+
+    resume: str
+    seconds: float
+
+
+class Recording(Message, frozen=True, tag="record"):
+    """The answer to `record`; `name` is that of the first file, without its ending."""
+
+    on: bool
+    name: str | None = None
+
+
+class Error(Message, frozen=True, tag="error", omit_defaults=True):
     """Something that the client asked for is not done; the session goes on unless `fatal`."""
 
     code: str
     message: str
+    path: str = ""  # of the wrong field, such as $.frame
     fatal: bool = False
+    client: U32 | None = None  # versions of the protocol, of a version_mismatch
+    server: U32 | None = None
 
 
 Request = Hello | Start | Action | Ack | Save | Load | Rewind | Fork | Record | Upload
-Reply = Welcome | Started | Saved | Loaded | Uploaded | Error
+Reply = Welcome | Started | Saved | Loaded | Rewound | Forked | Recording | Uploaded | Error
 
 _UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeError)
+_PATH = re.compile(r" - at `(.+)`$")
 _encoder = msgspec.json.Encoder()
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 _replies: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
@@ -180,98 +257,18 @@ def encode(message: Request | Reply) -> str:
 
 def parse_request(text: str) -> Request:
     """What a client said; ProtocolError on anything else, with the path of the wrong field."""
-    try:
-        return _requests.decode(text)
-    except _UNREADABLE as error:
-        raise ProtocolError(f"not a message of {SUBPROTOCOL}: {error}") from error
+    return _parse(_requests, text)
 
 
 def parse_reply(text: str) -> Reply:
     """What a server said; ProtocolError on anything else, with the path of the wrong field."""
+    return _parse(_replies, text)
+
+
+def _parse(decoder: msgspec.json.Decoder[T], text: str) -> T:
     try:
-        return _replies.decode(text)
+        return decoder.decode(text)
     except _UNREADABLE as error:
-        raise ProtocolError(f"not a message of {SUBPROTOCOL}: {error}") from error
-
-
-# Frames ------------------------------------------------------------------------------------------
-
-MAGIC = b"WSF1"
-HEADER = struct.Struct("<4sBBHIIIHHQ6f3I2H")
-COUNTS = ("number", "action_seq", "missed", "width", "height", "due_us")
-STAGES = ("wait_ms", "predict_ms", "head_ms", "decode_ms", "encode_ms", "trunk_ms")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Frame:
-    """One frame on the wire: header fields, then the payload as bytes.
-
-    `number` counts up by at least 1 within a connection; a gap is a frame that was not sent because
-    the client was behind. `action_seq` is the newest action that the frame reflects, 0 for none.
-    `due_us` is when its tick was due, on the server's monotonic clock. Stage times are in ms:
-    `wait_ms` from due to the start of the work, `predict_ms` the whole prediction (with `head_ms`
-    and `decode_ms` inside), `encode_ms`, and `trunk_ms` of the tick before.
-    `missed` counts the ticks dropped since the last `start`.
-    """
-
-    number: int
-    action_seq: int = 0
-    flags: int = AI_GENERATED
-    missed: int = 0
-    width: int  # pixels
-    height: int
-    due_us: int = 0
-    wait_ms: float = 0.0
-    predict_ms: float = 0.0
-    head_ms: float = 0.0
-    decode_ms: float = 0.0
-    encode_ms: float = 0.0
-    trunk_ms: float = 0.0
-    codec: int = JPEG
-    picture: bytes = b""
-    sound: bytes = b""  # PCM, int16 little-endian, mono
-    objects: bytes = b""  # float32 little-endian, num_slots x slot_size
-    num_slots: int = 0
-    slot_size: int = 0
-
-
-def encode_frame(frame: Frame) -> bytes:
-    """Header and payload, ready to send."""
-    lengths = (len(frame.picture), len(frame.sound), len(frame.objects))
-    header = HEADER.pack(
-        *(MAGIC, VERSION, frame.codec, frame.flags),
-        *(getattr(frame, count) for count in COUNTS),
-        *(getattr(frame, stage) for stage in STAGES),
-        *lengths,
-        *(frame.num_slots, frame.slot_size),
-    )
-    return b"".join((header, frame.picture, frame.sound, frame.objects))
-
-
-def decode_frame(data: bytes) -> Frame:
-    """The frame in `data`; ProtocolError if it is not exactly one."""
-    if len(data) < HEADER.size:
-        raise ProtocolError(f"a frame has at least {HEADER.size} bytes, got {len(data)}")
-    magic, version, codec, flags, *numbers = HEADER.unpack_from(data)
-    stages, lengths, (num_slots, slot_size) = numbers[6:12], numbers[12:15], numbers[15:]
-    if magic != MAGIC or version != VERSION:
-        raise ProtocolError(f"not a frame of {SUBPROTOCOL}: starts with {data[:5]!r}")
-    if codec != JPEG:
-        raise ProtocolError(f"picture codec must be {JPEG}, got {codec}")
-    if HEADER.size + sum(lengths) != len(data):
-        raise ProtocolError(f"lengths {lengths} do not add up to the message, {len(data)} bytes")
-    if lengths[1] % 2 or lengths[2] != 4 * num_slots * slot_size:
-        raise ProtocolError(f"sound and objects of {lengths[1:]} bytes do not fit their types")
-    sound_at = HEADER.size + lengths[0]
-    objects_at = sound_at + lengths[1]
-    return Frame(
-        **dict(zip(COUNTS, numbers[:6], strict=True)),
-        flags=flags,
-        **dict(zip(STAGES, stages, strict=True)),
-        codec=codec,
-        picture=data[HEADER.size : sound_at],
-        sound=data[sound_at:objects_at],
-        objects=data[objects_at:],
-        num_slots=num_slots,
-        slot_size=slot_size,
-    )
+        found = _PATH.search(str(error))
+        path = found.group(1) if found else "$"
+        raise ProtocolError(f"not a message of {SUBPROTOCOL}: {error}", path=path) from error

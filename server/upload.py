@@ -1,14 +1,7 @@
 """What a client sends in pieces: one announced upload at a time, in memory, bounded."""
 
 from worldsim.server import protocol as wire
-
-
-class Refused(Exception):
-    """The client asked for something that cannot be done; the session goes on."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+from worldsim.server.game import Refused
 
 
 class UploadSlot:
@@ -36,11 +29,16 @@ class UploadSlot:
             raise Refused("bad_upload", f"upload {number} is longer than its {size} bytes")
         return wire.Uploaded(id=number, size=size) if len(self._data) == size else None
 
-    def find(self, number: int, kind: str) -> bytes:
-        """The bytes of a complete upload of that kind; Refused if there is none."""
+    def kind(self, number: int) -> str:
+        """What the complete upload `number` is; Refused if there is none."""
         upload = self._announced
         if upload is None or upload.id != number or self.expects_more():
             raise Refused("not_found", f"there is no complete upload {number}")
-        if upload.kind != kind:
-            raise Refused("bad_upload", f"upload {number} is a {upload.kind}, not a {kind}")
+        return upload.kind
+
+    def find(self, number: int, kind: str) -> bytes:
+        """The bytes of a complete upload of that kind; Refused if there is none."""
+        is_kind = self.kind(number)
+        if is_kind != kind:
+            raise Refused("bad_upload", f"upload {number} is a {is_kind}, not a {kind}")
         return bytes(self._data)

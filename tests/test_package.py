@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].items()}
 LEAVES = ("worldsim.tokenizer", "worldsim.dynamics")
-WIRE = {"worldsim.server.protocol", "worldsim.server.media"}  # bytes <-> values, no I/O
+WIRE = {f"worldsim.server.{name}" for name in ("protocol", "frames", "media")}  # no I/O
 
 
 def source_files() -> dict[str, Path]:

@@ -20,7 +20,11 @@ class TrainingError(WorldsimError):
 
 
 class ProtocolError(WorldsimError):
-    """The peer sent bytes that are not a valid message."""
+    """The peer sent bytes that are not a valid message; `path` is of the wrong field, if known."""
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class MachineError(WorldsimError):

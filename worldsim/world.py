@@ -49,6 +49,12 @@ class Prediction:
     latent: Tensor  # (B, P, C)
     picture: Tensor  # (B, 3, H, W)
 
+    @property
+    def is_finite(self) -> NDArray[np.bool_]:
+        """(B,): whether the model gave each player numbers; what is NaN once stays NaN."""
+        finite: NDArray[np.bool_] = self.latent.isfinite().flatten(1).all(dim=1).cpu().numpy()
+        return finite
+
 
 class WorldModel(nn.Module):
     """The networks of a world, under the names that they have in model.safetensors."""
@@ -62,7 +68,7 @@ class WorldModel(nn.Module):
 class World:
     """A trained world. Get one from `World.load`; it holds weights only, all memory is in states.
 
-    `flow_steps` is K: 1 is the deterministic prediction, 2 and 4 sample.
+    `flow_steps` is K, the flow steps of a frame: 1 is fast, 2 and 4 are better.
     """
 
     def __init__(
@@ -129,17 +135,35 @@ class World:
         tensors = state.tensors() | {"seed": torch.tensor(seeds, device=self.device)}
         return WorldState(**tensors)
 
-    def step(self, state: WorldState, action: int | ArrayLike) -> tuple[WorldState, Output]:
+    def step(
+        self,
+        state: WorldState,
+        action: int | ArrayLike,
+        *,
+        flow_steps: int | None = None,
+        noise_scale: float | None = None,
+    ) -> tuple[WorldState, Output]:
         """One tick. action: an int for all players, or ints (B,), each below `num_actions`."""
-        prediction = self.predict(state, action)
+        prediction = self.predict(state, action, flow_steps=flow_steps, noise_scale=noise_scale)
         begun = time.perf_counter()
         state = self.advance(prediction)
         prediction.output.timing["trunk_ms"] = 1e3 * (time.perf_counter() - begun)
         return state, prediction.output
 
     @torch.inference_mode()
-    def predict(self, state: WorldState, action: int | ArrayLike) -> Prediction:
-        """The late half of a tick: the frame that follows `action`."""
+    def predict(
+        self,
+        state: WorldState,
+        action: int | ArrayLike,
+        *,
+        flow_steps: int | None = None,
+        noise_scale: float | None = None,
+    ) -> Prediction:
+        """The late half of a tick: the frame that follows `action`, sampled in `flow_steps` steps
+        from noise of `noise_scale`, the world's own if None. Noise of 0 is the deterministic
+        prediction: the mean of what may follow, softer than any of it."""
+        steps = self.flow_steps if flow_steps is None else flow_steps
+        scale = self.config.noise_scale if noise_scale is None else noise_scale
         chosen = self._check_action(action, state.batch)
         begun = time.perf_counter()
         tokenizer = self._model.tokenizer
@@ -149,8 +173,8 @@ class World:
             state.before,
             chosen,
             partial(tokenizer.move, state.picture),
-            noise=self._noise(state),
-            steps=self.flow_steps,
+            noise=self._noise(state, scale),
+            steps=steps,
         )
         predicted = time.perf_counter()
         picture = tokenizer.decoder(latent, moved.latent, moved.picture).clamp(-1, 1)
@@ -268,15 +292,15 @@ class World:
         latents = torch.cat(parts)
         return latents.view(batch, ticks, *latents.shape[1:])
 
-    def _noise(self, state: WorldState) -> Tensor:
+    def _noise(self, state: WorldState, scale: float) -> Tensor | None:
         """(B, P, C): a function of each player's seed and tick, so that it needs no state."""
-        if self.flow_steps == 1:
-            return torch.zeros_like(state.latent)
+        if scale == 0:
+            return None
         rows = []
         for seed, tick in zip(state.seed.tolist(), state.tick.tolist(), strict=True):
             generator = torch.Generator().manual_seed((seed * 1_000_003 + tick) % 2**63)
             rows.append(torch.randn(state.latent.shape[1:], generator=generator))
-        return self.config.noise_scale * torch.stack(rows).to(self.device)
+        return scale * torch.stack(rows).to(self.device)
 
     def _check_action(self, action: int | ArrayLike, batch: int) -> Tensor:
         chosen = np.asarray(action)

@@ -120,7 +120,6 @@ class ToyWorld:
         self.spoil = spoil
         self.is_frozen = is_frozen
         self.is_deaf = is_deaf
-        self.flow_steps = 2
         self.actions = list(CONTROLS)
         self.bindings = {name: code for code, name in enumerate(CONTROLS)}
         self.asked: list[tuple[int, Any]] = []
@@ -133,7 +132,8 @@ class ToyWorld:
         self.asked.append((batch, actions))
         return ToyState(tuple((*find(clip[-1]).tolist(), is_lit(clip[-1])) for clip in frames))
 
-    def step(self, state: ToyState, action: Any) -> tuple[ToyState, Any]:
+    def step(self, state: ToyState, action: Any, **how: Any) -> tuple[ToyState, Any]:
+        assert set(how) <= {"flow_steps", "noise_scale"}
         controls = np.broadcast_to(np.asarray(action), len(state.places))
         if self.is_deaf:
             controls = np.zeros_like(controls)

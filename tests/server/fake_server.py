@@ -17,7 +17,8 @@ def server_of(world: FakeWorld | None = None, **config: Any) -> Iterator[Running
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    context = running(world or FakeWorld(), ServeConfig(port=0, **config))  # type: ignore[arg-type]
+    world = world or FakeWorld()
+    context = running(world, ServeConfig(port=0, **config))  # type: ignore[arg-type]
 
     def run(coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result(timeout=15)
@@ -26,7 +27,9 @@ def server_of(world: FakeWorld | None = None, **config: Any) -> Iterator[Running
         return await context.__aenter__()
 
     try:
-        yield run(enter())
+        server = run(enter())
+        world.arm()
+        yield server
         run(context.__aexit__(None, None, None))
     finally:
         loop.call_soon_threadsafe(loop.stop)

@@ -7,6 +7,7 @@ its right half the tick (2 levels each, modulo 100).
 import json
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,11 +29,26 @@ CONTROLS = [
 
 @dataclass(frozen=True)
 class FakeState:
-    """tick int64 (B,), and what the world was started from."""
+    """int64 (B,) each: ticks, seeds, and the mean grey level of the context."""
 
     tick: np.ndarray
-    seed: int = 0
-    start: int = 0  # mean grey level of the context
+    seed: np.ndarray
+    start: np.ndarray
+
+    @property
+    def batch(self) -> int:
+        return len(self.tick)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        return {"tick": self.tick, "seed": self.seed, "start": self.start}
+
+    def select(self, index: int) -> "FakeState":
+        return FakeState(**{k: v[index : index + 1] for k, v in self.tensors().items()})
+
+    @staticmethod
+    def stack(states: Sequence["FakeState"]) -> "FakeState":
+        parts = [state.tensors() for state in states]
+        return FakeState(**{k: np.concatenate([part[k] for part in parts]) for k in parts[0]})
 
 
 @dataclass(frozen=True)
@@ -41,18 +57,23 @@ class FakeOutput:
     audio: np.ndarray | None = None
     objects: np.ndarray | None = None
     alarm: np.ndarray | None = None
-    timing: dict[str, float] = field(default_factory=lambda: {"head_ms": 1.0, "decode_ms": 2.0})
+    timing: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class FakePrediction:
     output: FakeOutput
     state: FakeState
+    is_finite: np.ndarray
 
 
 @dataclass
 class FakeWorld:
-    """`predict_s` and `trunk_s` are how long the halves of a tick sleep."""
+    """`predict_s` and `trunk_s` are how long the halves of a tick sleep, `step_s` a flow step.
+
+    Players with a seed in `raising` break the batch that they are in, those in `nan` only get no
+    numbers. `batches` are the rows and flow steps of every prediction since `arm`.
+    """
 
     name: str = "fake"
     hash: str = "0" * 64
@@ -61,53 +82,84 @@ class FakeWorld:
     sample_rate: float | None = None
     flow_steps: int = 2
     predict_s: float = 0.0
+    step_s: float = 0.0
     trunk_s: float = 0.0
     has_extras: bool = False
     fail_at: set[int] = field(default_factory=set)  # calls of predict, counted from 1
+    raising: set[int] = field(default_factory=set)
+    nan: set[int] = field(default_factory=set)
+    forgetful: set[int] = field(default_factory=set)  # seeds whose `advance` breaks the batch
     calls: list[tuple[str, float]] = field(default_factory=list)
+    batches: list[tuple[int, int]] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
+    is_armed: bool = False
 
     actions = CONTROLS
     num_actions = len(CONTROLS)
     bindings = {name: code for code, name in enumerate(CONTROLS)}  # noqa: RUF012
 
+    def arm(self) -> None:
+        """What the server did to measure the world does not count, and nothing failed in it."""
+        self.is_armed = True
+        self.calls.clear()
+        self.batches.clear()
+        self.threads.clear()
+
     def reset(self, frames: Any = None, seed: int = 0, batch: int = 1) -> FakeState:
         start = 0 if frames is None else int(np.mean(frames))
         if frames is not None:
             assert frames.shape[-3:] == (*self.frame_size, 3) and frames.dtype == np.uint8
-        return FakeState(np.zeros(batch, np.int64), seed, start)
+        return FakeState(*(np.full(batch, value, np.int64) for value in (0, seed, start)))
 
-    def predict(self, state: FakeState, action: int) -> FakePrediction:
-        if not 0 <= action < self.num_actions:
-            raise ValueError(f"action must be < {self.num_actions}, got {action}")
-        self._note("predict", self.predict_s)
-        if sum(name == "predict" for name, _ in self.calls) in self.fail_at:
+    def predict(
+        self, state: FakeState, action: Any, *, flow_steps: int | None = None
+    ) -> FakePrediction:
+        actions = np.broadcast_to(np.asarray(action), (state.batch,))
+        for value in actions:
+            if not 0 <= value < self.num_actions:
+                raise ValueError(f"action must be < {self.num_actions}, got {value}")
+        steps = self.flow_steps if flow_steps is None else flow_steps
+        self.batches.append((state.batch, steps))
+        self._note("predict", self.predict_s + steps * self.step_s)
+        seeds = set(state.seed.tolist())
+        calls = sum(name == "predict" for name, _ in self.calls)
+        if self.is_armed and (calls in self.fail_at or seeds & self.raising):
             raise RuntimeError("injected fault")
         tick = state.tick + 1
-        output = FakeOutput(paint(self.frame_size, action, int(tick[0])))
+        size, pairs = self.frame_size, zip(actions, tick.tolist(), strict=True)
+        timing = {"head_ms": 1.0 + 1e3 * steps * self.step_s, "decode_ms": 2.0}
+        picture = np.concatenate([paint(size, int(a), t) for a, t in pairs])
+        output = FakeOutput(picture, timing=timing)
         if self.has_extras:
-            audio = np.full((1, 20), 0.5, np.float32)
-            objects = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
-            output = replace(output, audio=audio, objects=objects, alarm=np.array([True]))
-        return FakePrediction(output, replace(state, tick=tick))
+            audio = np.full((state.batch, 20), 0.5, np.float32)
+            objects = np.tile(np.arange(6, dtype=np.float32).reshape(1, 2, 3), (state.batch, 1, 1))
+            alarm = np.full(state.batch, True)
+            output = replace(output, audio=audio, objects=objects, alarm=alarm)
+        finite = np.array([seed not in self.nan for seed in state.seed.tolist()])
+        return FakePrediction(output, replace(state, tick=tick), finite)
 
     def advance(self, prediction: FakePrediction) -> FakeState:
         self._note("advance", self.trunk_s)
+        if set(prediction.state.seed.tolist()) & self.forgetful:
+            raise RuntimeError("injected fault")
         return prediction.state
 
-    def step(self, state: FakeState, action: int) -> tuple[FakeState, FakeOutput]:
-        prediction = self.predict(state, action)
+    def step(
+        self, state: FakeState, action: Any, *, flow_steps: int | None = None
+    ) -> tuple[FakeState, FakeOutput]:
+        prediction = self.predict(state, action, flow_steps=flow_steps)
         return self.advance(prediction), prediction.output
 
     def snapshot(self, state: FakeState) -> bytes:
-        return json.dumps([state.tick.tolist(), state.seed, state.start]).encode()
+        return json.dumps([x.tolist() for x in state.tensors().values()]).encode()
 
     def restore(self, data: bytes) -> FakeState:
         try:
-            tick, seed, start = json.loads(data)
+            parts = [np.atleast_1d(part) for part in json.loads(data)]
         except ValueError as error:
             raise CheckpointError("not a snapshot of this world") from error
-        return FakeState(np.array(tick), seed, start)
+        rows = [np.broadcast_to(part, parts[0].shape).tolist() for part in parts]
+        return FakeState(*(np.array(row, np.int64) for row in rows))
 
     def _note(self, name: str, seconds: float) -> None:
         self.calls.append((name, time.monotonic()))

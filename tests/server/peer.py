@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, TypeVar
 
 import pytest
 from fake_world import FakeWorld
@@ -11,8 +11,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from worldsim.server import protocol as wire
-from worldsim.server.app import ServeConfig, running
+from worldsim.server.app import Running, ServeConfig, running
 
+R = TypeVar("R", bound=wire.Reply)
 Test = Callable[["Peer"], Awaitable[None]]
 
 
@@ -21,6 +22,8 @@ class Peer:
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
+        self.welcome: wire.Welcome | None = None
+        self.acts = 0
 
     async def say(self, *messages: wire.Request) -> None:
         for message in messages:
@@ -31,6 +34,18 @@ class Peer:
         while isinstance(data := await self.socket.recv(), bytes):
             await self.say(wire.Ack(frame=wire.decode_frame(data).number))
         return wire.parse_reply(data)
+
+    async def expect(self, kind: type[R]) -> R:
+        """The next control message, which is one of that kind."""
+        reply = await self.hear()
+        assert isinstance(reply, kind), reply
+        return reply
+
+    async def act(self, action: int) -> wire.Frame:
+        """On the step clock: one action, and the frame that it makes."""
+        self.acts += 1
+        await self.say(wire.Action(self.acts, action))
+        return await self.frame()
 
     async def frame(self, *, ack: bool = True) -> wire.Frame:
         data = await self.socket.recv()
@@ -58,21 +73,76 @@ class Peer:
 
 @asynccontextmanager
 async def peer_of(world: FakeWorld, **config: Any) -> AsyncIterator[Peer]:
-    async with (
-        running(world, ServeConfig(port=0, **config)) as server,  # type: ignore[arg-type]
-        connect(server.url, subprotocols=[wire.SUBPROTOCOL], compression=None) as socket,  # type: ignore[list-item]
-    ):
+    async with hall_of(world, **config) as hall:
+        yield await hall.join()
+
+
+class Hall:
+    """A running server that any number of peers join."""
+
+    def __init__(self, server: Running, world: FakeWorld, stack: AsyncExitStack) -> None:
+        self.server = server
+        self.world = world
+        self._stack = stack
+
+    async def join(self, path: str = "/", **options: Any) -> Peer:
+        """A peer that has heard the server's hello, kept as `welcome`."""
+        options = {
+            "subprotocols": [wire.SUBPROTOCOL],
+            "compression": None,
+            "close_timeout": 0.3,
+            **options,
+        }
+        socket = await self._stack.enter_async_context(connect(self.server.url + path, **options))
         peer = Peer(socket)
-        assert isinstance(await peer.hear(), wire.Welcome)
-        yield peer
+        welcome = await peer.hear()
+        assert isinstance(welcome, wire.Welcome), welcome
+        peer.welcome = welcome
+        return peer
+
+    async def resume(self, token: str) -> Peer:
+        """A peer that has taken up the game with this token."""
+        peer = await self.join()
+        await peer.say(wire.Hello(protocol=1, resume=token))
+        peer.welcome = await peer.expect(wire.Welcome)
+        return peer
 
 
-def play(test: Test, world: FakeWorld | None = None, **config: Any) -> FakeWorld:
+@asynccontextmanager
+async def hall_of(world: FakeWorld, **config: Any) -> AsyncIterator[Hall]:
+    config = {"port": 0, "max_sessions": 8, **config}
+    async with (
+        running(world, ServeConfig(**config)) as server,  # type: ignore[arg-type]
+        AsyncExitStack() as stack,
+    ):
+        world.arm()
+        yield Hall(server, world, stack)
+
+
+def meet(
+    test: Callable[[Hall], Awaitable[None]], world: FakeWorld | None = None, **config: Any
+) -> FakeWorld:
+    """Run a test that needs several peers."""
     world = world or FakeWorld()
 
     async def run() -> None:
-        async with asyncio.timeout(15), peer_of(world, **config) as peer:
-            await test(peer)
+        async with asyncio.timeout(20), hall_of(world, **config) as hall:
+            await test(hall)
 
     asyncio.run(run())
     return world
+
+
+def play(test: Test, world: FakeWorld | None = None, **config: Any) -> FakeWorld:
+    """Run a test that needs one."""
+
+    async def with_one(hall: Hall) -> None:
+        await test(await hall.join())
+
+    return meet(with_one, world, **config)
+
+
+async def until(claim: Callable[[], bool]) -> None:
+    """Wait for something to become true; the test's own limit is the limit."""
+    while not claim():
+        await asyncio.sleep(0.005)

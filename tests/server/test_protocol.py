@@ -1,5 +1,6 @@
 """Every message survives the wire; whatever else comes in is a ProtocolError."""
 
+import io
 import re
 import struct
 from dataclasses import fields
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from worldsim.errors import ProtocolError
 from worldsim.server import media
@@ -18,10 +20,12 @@ from worldsim.server import protocol as wire
 
 REQUESTS = [
     wire.Hello(protocol=1, agent="test"),
+    wire.Hello(protocol=1, resume="abc", role="viewer"),
     wire.Start(seed=7, clock="step", keep=True, upload=3),
+    wire.Start(save="here", k=4, quality=60, sound=False, objects=False),
     wire.Action(seq=9, action=2),
     wire.Ack(frame=12),
-    wire.Save(name="here"),
+    wire.Save(name="here", download=True),
     wire.Load(name="here", upload=1),
     wire.Rewind(ticks=35),
     wire.Fork(),
@@ -41,12 +45,22 @@ REPLIES = [
         actions=["noop"],
         bindings={"noop": 0},
         window=3,
+        game="id",
+        role="viewer",
+        resume="token",
+        viewers=2,
+        asking=1,
+        rewind=7.0,
     ),
     wire.Started(seed=7, clock="open", frame=0),
-    wire.Saved(name="here", frame=4),
+    wire.Saved(name="here", frame=4, download=2, size=99),
+    wire.Rewound(ticks=8, frame=6),
+    wire.Forked(resume="token", seconds=60.0),
+    wire.Recording(on=True, name="doom-hall-1"),
     wire.Loaded(frame=5),
     wire.Uploaded(id=1, size=100),
-    wire.Error(code="bad_action", message="action must be < 8, got 9", fatal=True),
+    wire.Error(code="bad_action", message="action must be < 8, got 9", path="$.action", fatal=True),
+    wire.Error(code="version_mismatch", message="", client=2, server=1),
 ]
 
 frames = st.builds(
@@ -84,11 +98,24 @@ def test_a_frame_survives_the_wire(frame: wire.Frame) -> None:
     assert wire.decode_frame(wire.encode_frame(frame)) == frame
 
 
-@given(st.binary(max_size=300) | st.binary(max_size=200).map(lambda data: b"WSF1\x01\x01" + data))
-def test_random_bytes_are_a_frame_or_a_protocol_error(data: bytes) -> None:
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.binary(min_size=1, max_size=50))
+def test_a_chunk_survives_the_wire(number: int, offset: int, data: bytes) -> None:
+    chunk = wire.Chunk(number, offset, data)
+
+    assert wire.decode_binary(wire.encode_chunk(chunk)) == chunk
+
+
+starts = st.sampled_from([b"", b"WSF1\x01\x01", b"WSC1"])
+
+
+@given(starts, st.binary(max_size=300))
+def test_random_bytes_are_a_frame_or_a_chunk_or_a_protocol_error(start: bytes, rest: bytes) -> None:
     try:
-        frame = wire.decode_frame(data)
+        frame = wire.decode_binary(start + rest)
     except ProtocolError:
+        return
+    if isinstance(frame, wire.Chunk):
+        assert len(frame.data) == len(rest) - 8 > 0
         return
     assert isinstance(frame, wire.Frame)
     with pytest.raises(ProtocolError):
@@ -106,7 +133,7 @@ almost = st.dictionaries(keys, json_values | tags).map(lambda value: msgspec.jso
 
 
 @given(st.text(max_size=100) | almost.map(lambda data: data.decode()))
-def test_random_text_is_a_message_or_a_protocol_error(text: str) -> None:
+def test_f10_random_text_is_a_message_or_a_protocol_error(text: str) -> None:
     for parse in (wire.parse_request, wire.parse_reply):
         try:
             message = parse(text)
@@ -130,13 +157,17 @@ def test_random_text_is_a_message_or_a_protocol_error(text: str) -> None:
         '{"type": "action", "seq": 0, "action": 1}',
         '{"type": "start", "clock": "fast"}',
         '{"type": "upload", "id": 1, "kind": "picture", "size": 17000000}',
+        '{"type": "start", "k": 3}',
+        '{"type": "start", "quality": 101}',
+        '{"type": "rewind", "ticks": 0}',
+        '{"type": "hello", "protocol": 1, "role": "judge"}',
         '{"type": "save", "name": "' + 65 * "x" + '"}',
         '{"x": ' + 16_000 * "[",
         '{"type": "ack", "frame": ' + 100_000 * "[",
         "\ud800",
     ],
 )
-def test_what_is_not_a_request_is_refused(text: str) -> None:
+def test_f10_what_is_not_a_request_is_refused(text: str) -> None:
     with pytest.raises(ProtocolError, match=r"worldsim\.v1"):
         wire.parse_request(text)
 
@@ -186,3 +217,37 @@ def test_sound_comes_back_as_it_was_and_is_clipped() -> None:
 def test_what_is_not_a_picture_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError, match="not a readable picture"):
         media.fit_picture(data, (48, 64))
+
+
+def test_a_picture_with_too_many_pixels_is_refused_before_it_is_unpacked() -> None:
+    file = io.BytesIO()
+    Image.new("1", (5000, 5000)).save(file, "PNG")
+    assert len(file.getvalue()) < 10_000  # a bomb: small to send, 75 MB in memory
+
+    with pytest.raises(ValueError, match="5000x5000 pixels are too many"):
+        media.fit_picture(file.getvalue(), (48, 64))
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "match"),
+    [
+        (5, b"\x02", "codec must be 1, got 2"),
+        (4, b"\x02", "not a frame of version 1"),
+        (56, b"\xff", "do not add up"),
+        (56, b"\x01\x00\x00\x00\x01", "do not fit their types"),
+    ],
+)
+def test_a_frame_that_contradicts_itself_is_refused(offset: int, value: bytes, match: str) -> None:
+    frame = wire.Frame(number=1, width=1, height=1, picture=b"ab")
+    data = bytearray(wire.encode_frame(frame))
+    data[offset : offset + len(value)] = value
+
+    with pytest.raises(ProtocolError, match=match):
+        wire.decode_binary(bytes(data))
+
+
+def test_a_broken_picture_is_a_protocol_error() -> None:
+    data = media.encode_picture(np.zeros((48, 64, 3), np.uint8))
+
+    with pytest.raises(ProtocolError, match="broken picture"):
+        media.decode_picture(wire.Frame(number=0, width=64, height=48, picture=data[:20]))

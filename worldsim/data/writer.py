@@ -22,21 +22,36 @@ X264 = {
     "threads": "1",
     "x264-params": "mbtree=0:cpu-independent=1",
 }
+# Every frame leaves the encoder at once and goes to the disk at once: a file that is never closed
+# can be played up to its last moments.
+LIVE_X264 = {**X264, "tune": "zerolatency"}
+LIVE_MATROSKA = {"cluster_time_limit": "0", "flush_packets": "1"}
 
 
 class VideoWriter:
     """An mkv with one H.264 stream and, if there is a sample rate, one mono FLAC stream."""
 
     def __init__(
-        self, path: Path, *, size: tuple[int, int], fps: float, sample_rate: int | None = None
+        self,
+        path: Path,
+        *,
+        size: tuple[int, int],
+        fps: float,
+        sample_rate: int | None = None,
+        is_live: bool = False,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
-        """`size` is (H, W), both even (H.264 stores colour at half the size)."""
+        """`size` is (H, W), both even (H.264 stores colour at half the size). `is_live`: larger,
+        but playable at any moment."""
         if size[0] % 2 or size[1] % 2:
             raise ValueError(f"size must be even, got {size}")
-        self._container = av.open(str(path), "w", format="matroska")
+        options = LIVE_MATROSKA if is_live else {}
+        self._container = av.open(str(path), "w", format="matroska", options=options)
+        self._container.metadata.update(metadata or {})
         rate = Fraction(fps).limit_denominator(1001)
         self._period = 1 / rate
-        self._video = self._container.add_stream("libx264", rate=rate, options=dict(X264))
+        x264 = dict(LIVE_X264 if is_live else X264)
+        self._video = self._container.add_stream("libx264", rate=rate, options=x264)
         self._video.height, self._video.width = size
         self._video.pix_fmt = "yuv420p"
         self._audio = None

@@ -80,9 +80,9 @@ def world_row(study: Study, world: "World", log: Log) -> Row:
     except DataError as error:
         return {key: Missing(str(error)) for key in WORLD_KEYS} | _tokenizer_row(study, world)
     names = controls or tuple(world.actions)
-    exact = WorldPredictor(world, names, flow_steps=1)
-    forgetful = WorldPredictor(world, names, flow_steps=1, forget_every=MEMORY_WINDOW)
-    sampled = WorldPredictor(world, names, flow_steps=2)
+    exact = WorldPredictor(world, names, exact=True)
+    forgetful = WorldPredictor(world, names, exact=True, forget_every=MEMORY_WINDOW)
+    sampled = WorldPredictor(world, names)
     log(f"grading {world.name}: tokenizer")
     row = _tokenizer_row(study, world)
     log(f"grading {world.name}: rollouts")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from worldsim.state import WorldState
     from worldsim.world import World
 
+SAMPLE_STEPS = 2  # of the flow
 Ints = npt.NDArray[np.int64]
 Floats32 = npt.NDArray[np.float32]
 
@@ -35,20 +36,21 @@ class Predictor(Protocol):
 
 
 class WorldPredictor:
-    """A world at `flow_steps`; its memory is emptied every `forget_every` ticks, if given."""
+    """A world, by samples or `exact`, its deterministic prediction; its memory is emptied every
+    `forget_every` ticks, if given."""
 
     def __init__(
         self,
         world: "World",
         controls: Sequence[str],
         *,
-        flow_steps: int,
+        exact: bool = False,
         forget_every: int | None = None,
         seed: int = 0,
     ) -> None:
         self.name = "world"
         self.world = world
-        self.flow_steps = flow_steps
+        self.exact = exact
         self.forget_every = forget_every
         self.seed = seed
         self.codes = codes_of(world, controls)
@@ -59,9 +61,12 @@ class WorldPredictor:
         for tick in range(codes.shape[1]):
             if self.forget_every and tick % self.forget_every == 0:
                 state = state.without_memory()
-            # set per tick: rollouts of one world at two settings may be interleaved
-            self.world.flow_steps = self.flow_steps
-            state, out = self.world.step(state, codes[:, tick])
+            state, out = self.world.step(
+                state,
+                codes[:, tick],
+                flow_steps=1 if self.exact else SAMPLE_STEPS,
+                noise_scale=0.0 if self.exact else None,
+            )
             yield out.frame
 
     def _start(self, windows: Sequence[Window]) -> "WorldState":
@@ -73,7 +78,6 @@ class WorldPredictor:
         known = [p for p in past if p is not None]
         actions = self.codes[np.stack(known)] if len(known) == len(past) else None
         seeds = [self.seed + i for i in range(len(distinct))]
-        self.world.flow_steps = self.flow_steps
         state = self.world.reset(contexts, seed=seeds, batch=len(distinct), actions=actions)
         rows = [order[window.key] for window in windows]
         if rows == list(range(len(distinct))):

@@ -82,7 +82,7 @@ def draw(
         log("no pictures: the recordings have no side files")
         return
     out.mkdir(parents=True, exist_ok=True)
-    sampled = WorldPredictor(world, library.controls, flow_steps=2)
+    sampled = WorldPredictor(world, library.controls)
     windows = library.windows(context=context, horizon=max(pictures.TICKS), count=6, seed=6)
     if windows:
         pictures.write_strips(sampled, windows, out / "strips.png")
