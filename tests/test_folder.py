@@ -95,6 +95,18 @@ def test_the_seed_determines_the_rollout_and_differs_between_players(folder: Pat
     assert not np.array_equal(out.frame[0], out.frame[1])
 
 
+@pytest.mark.parametrize("flow_steps", [1, 2, 4])
+def test_without_noise_the_seed_does_not_matter(folder: Path, flow_steps: int) -> None:
+    world = World.load(folder, flow_steps=flow_steps)
+    state = world.reset(np.repeat(context(batch=1), 2, axis=0), seed=[1, 2])
+
+    _, sampled = world.step(state, 0)
+    _, exact = world.step(state, 0, noise_scale=0.0)
+
+    assert not np.array_equal(sampled.frame[0], sampled.frame[1])
+    assert np.array_equal(exact.frame[0], exact.frame[1])
+
+
 def test_a_player_is_not_changed_by_the_others_in_the_batch(folder: Path) -> None:
     world = World.load(folder)
     one, other = context(seed=0), context(seed=0)
