@@ -68,7 +68,8 @@ def load_pages() -> dict[str, Page]:
 def is_page_request(request: Request) -> bool:
     """Whether a browser wants to see something, not to open a socket."""
     upgrades = ", ".join(request.headers.get_all("Upgrade"))
-    return "websocket" not in upgrades.lower()
+    method = getattr(request, "method", "GET")  # older releases of websockets refuse all others
+    return method == "GET" and "websocket" not in upgrades.lower()
 
 
 def answer(page: Page | None, request: Request) -> Response:

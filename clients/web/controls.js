@@ -2,6 +2,7 @@
 
 import { choose } from "./keys.js";
 
+const PATIENCE = 250; // ms that a tap is kept for the frame that shows it
 const STICK = 0.45; // of a gamepad's stick: less is its centre
 const MIDDLE = 0.2; // of the touch pad's radius
 const SLANT = 0.38; // sine of the angle at which a direction counts: eight equal sectors
@@ -17,10 +18,10 @@ const BUTTONS = {
 export class Controls {
   #held = new Map(); // source -> set of control names
   #codes = new Map();
-  #period = 0; // ms of a tick
   #send;
-  #code = 0;
-  #since = -Infinity;
+  #code = 0; // what the server knows
+  #sentFor = new Set(); // what was held then
+  #isUnseen = false; // no frame has shown it yet
   #timer = 0;
   isOn = false;
 
@@ -32,10 +33,9 @@ export class Controls {
     addEventListener("gamepadconnected", () => this.#poll());
   }
 
-  // `codes`: name -> code; `rate`: ticks per second.
-  setWorld(codes, rate) {
+  // `codes`: name -> code.
+  setWorld(codes) {
     this.#codes = codes;
-    this.#period = 1000 / rate;
     this.forget();
   }
 
@@ -52,10 +52,16 @@ export class Controls {
 
   // The server knows of no action any more: tell it what is held, if anything is.
   forget() {
+    this.#code = this.idle;
+    this.#sentFor = new Set();
+    this.seen();
+  }
+
+  // A frame has shown what was sent last.
+  seen() {
     clearTimeout(this.#timer);
     this.#timer = 0;
-    this.#code = this.idle;
-    this.#since = -Infinity;
+    this.#isUnseen = false;
     this.#update();
   }
 
@@ -68,20 +74,18 @@ export class Controls {
   }
 
   #update() {
-    if (!this.isOn || this.#timer) return;
-    const code = choose(this.held, this.#codes);
-    if (code === this.#code) return;
-    // the newest action of a tick wins, so a tap has to last for one to be seen
-    const early = this.#code === this.idle ? 0 : this.#since + this.#period - performance.now();
-    if (early > 0) {
-      this.#timer = setTimeout(() => {
-        this.#timer = 0;
-        this.#update();
-      }, early);
+    const held = this.held;
+    const code = choose(held, this.#codes);
+    if (!this.isOn || code === this.#code) return;
+    // the newest action of a tick wins: a key that goes up at once would never be seen
+    const isRelease = [...this.#sentFor].some((name) => !held.has(name));
+    if (isRelease && this.#isUnseen) {
+      this.#timer ||= setTimeout(() => this.seen(), PATIENCE);
       return;
     }
     this.#code = code;
-    this.#since = performance.now();
+    this.#sentFor = held;
+    this.#isUnseen = true;
     this.#send(code);
   }
 

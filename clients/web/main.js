@@ -47,7 +47,7 @@ function welcome(hello, isFirst) {
   world = hello;
   if (isFirst) {
     const codes = codesOf(world);
-    controls.setWorld(codes, world.rate);
+    controls.setWorld(codes);
     bindings.setWorld(world, codes);
     screen.resize(world.width, world.height);
     sound.close();
@@ -105,6 +105,7 @@ function shown(frame) {
   link.say({ type: "ack", frame: frame.number });
   if (frame.flags & RESET) meter.restart();
   meter.shown(frame, performance.now());
+  if (frame.actionSeq >= seq) controls.seen();
   const hasObjects = frame.objects !== null && settings.objects;
   $("objects").hidden = !hasObjects;
   if (hasObjects) drawObjects($("objects"), frame);
