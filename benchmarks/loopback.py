@@ -102,11 +102,13 @@ def summarize(
 
 
 @contextmanager
-def serving(world: str, flow_steps: int) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+def serving(
+    world: str, flow_steps: int, flags: Sequence[str] = ()
+) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """A server process of this very installation on a free port: (its address, the process)."""
     port = _free_port()
     command = [sys.executable, "-m", "worldsim.cli", "serve", world]
-    command += ["--port", str(port), "--k", str(flow_steps)]
+    command += ["--port", str(port), "--k", str(flow_steps), *flags]
     with tempfile.TemporaryFile() as messages:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=messages)
         try:
@@ -125,16 +127,16 @@ async def _play(url: str, process: "subprocess.Popen[bytes]", seconds: float) ->
         await client.start(seed=1)
         await client.frame(GRACE)
         first_frame = 1e3 * (time.monotonic() - begun)
-        await _run(client, period, WARMUP_SECONDS)
+        await play_open_loop(client, period, WARMUP_SECONDS)
         before = resident_mb(process.pid)
-        due, arrivals = await _run(client, period, seconds)
+        due, arrivals = await play_open_loop(client, period, seconds)
         found = summarize(due, arrivals, period=period)
         found["first_frame_ms"] = round(first_frame, 1)
         found["server_rss_mb"] = {"start": before, "end": resident_mb(process.pid)}
         return found
 
 
-async def _run(
+async def play_open_loop(
     client: "AsyncClient", period: float, seconds: float
 ) -> tuple[list[Due], list[Arrival]]:
     """Send on schedule and receive at the same time, for `seconds`."""

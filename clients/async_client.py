@@ -195,8 +195,10 @@ class AsyncClient:
 
         Who asks while another drives stays a viewer until that one gives them up.
         """
-        hello = wire.Hello(protocol=wire.VERSION, role=role)
-        return (await self._ask(hello, wire.Welcome)).role
+        welcome = await self._ask(wire.Hello(protocol=wire.VERSION, role=role), wire.Welcome)
+        while role == "viewer" and welcome.role != role:  # that one told of somebody who asks
+            welcome = await self._answer(wire.Welcome)
+        return welcome.role
 
     async def close(self) -> None:
         """Leave."""
@@ -231,6 +233,9 @@ class AsyncClient:
 
     async def _ask(self, request: wire.Request | bytes, answer: type[R]) -> R:
         await self._say(request)
+        return await self._answer(answer)
+
+    async def _answer(self, answer: type[R]) -> R:
         async with asyncio.timeout(self._timeout):
             while True:
                 item = await self._receive(None)

@@ -133,6 +133,7 @@ async def _serve(door: Door, listener: socket.socket, config: ServeConfig) -> Se
         close_timeout=CLOSE_TIMEOUT,
         ping_interval=PING_EVERY,
         ping_timeout=PING_TIMEOUT,
+        ssl_handshake_timeout=None if config.certfile is None else OPEN_TIMEOUT,
         server_header=None,
         logger=quiet,
     )

@@ -12,8 +12,8 @@ from worldsim.server.slots import size_of_batch
 
 STEPS = (1, 2, 4)  # flow steps, cheapest first
 BUSY = 0.8  # share of a period that the ticks of a full server may take
-FOLLOW = 0.2  # weight of the newest tick in the factor
-WORST = 3.0  # one stall is no trend: no tick counts as slower than this
+FOLLOW = 1.05  # by how much a tick moves the factor, up or down: it settles at the median
+WORTH_IT = 0.05  # share of a tick that fewer flow steps must save, or they only cost quality
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,7 @@ class Costs:
 
     def note(self, expected: float, seconds: float) -> None:
         """A tick of which `tick` said `expected` took `seconds`."""
-        ratio = min(seconds / expected, WORST) if expected > 0 else 1.0
-        self.slowdown += FOLLOW * (ratio * self.slowdown - self.slowdown)
+        self.slowdown *= FOLLOW if seconds > expected else 1.0 / FOLLOW
         self.slowdown = min(max(self.slowdown, 0.1), 100.0)
 
     def capacity(self, period: float) -> int:
@@ -54,14 +53,21 @@ class Costs:
     def plan(self, wishes: Sequence[int], left: float) -> dict[int, int]:
         """Wished flow steps -> those that `left` seconds allow, for players who share the ticks.
 
-        The dearest wish gives way first. When even one step each takes too long, it is one step.
+        The dearest wish gives way first, as long as that saves anything. Even if it is not enough,
+        it is what can be done.
         """
         granted = {wish: wish for wish in wishes}
-        while True:
-            steps = [granted[wish] for wish in wishes]
-            needed = sum(self.tick(steps.count(k), k) for k in set(steps))
-            dearest = max(steps)
-            if needed <= left or dearest == STEPS[0]:
-                return granted
-            lower = STEPS[STEPS.index(dearest) - 1]
-            granted = {wish: min(k, lower) for wish, k in granted.items()}
+        needed = self._all(granted, wishes)
+        while needed > left and max(granted.values()) > STEPS[0]:
+            lower = STEPS[STEPS.index(max(granted.values())) - 1]
+            cheaper = {wish: min(k, lower) for wish, k in granted.items()}
+            less = self._all(cheaper, wishes)
+            if less > (1.0 - WORTH_IT) * needed:
+                break
+            granted, needed = cheaper, less
+        return granted
+
+    def _all(self, granted: Mapping[int, int], wishes: Sequence[int]) -> float:
+        """Seconds of a tick of everybody; those with the same number of steps share a batch."""
+        steps = [granted[wish] for wish in wishes]
+        return sum(self.tick(steps.count(k), k) for k in set(steps))

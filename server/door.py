@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
@@ -33,6 +32,7 @@ KNOCKS = (20.0, 60)  # attempts of one address: per second, and at once
 LOOKS = (100.0, 400)  # files of the web client, the same: a page is a dozen of them
 TRY_AGAIN_LATER, BROKEN = 1013, 1011  # close codes
 WATCH = "/watch/"
+PLAIN = ("/healthz", "/metrics")  # for machines, over plain HTTP
 
 
 class Door:
@@ -52,12 +52,12 @@ class Door:
 
     def check(self, connection: ServerConnection, request: Request) -> Response | None:
         """Before the handshake: an HTTP answer for who may not come in, else None."""
-        path = urlsplit(request.path).path
+        path = path_of(request)
         address = connection.remote_address[0] if connection.remote_address else ""
-        if path == "/healthz":
-            return self._health(connection)
-        is_page = path != "/metrics" and is_page_request(request)
+        is_page = path not in PLAIN and is_page_request(request)
         refused = self._refuse(request, path, address, is_page)
+        if path == "/healthz" and (refused is None or refused.reason not in ("host", "origin")):
+            return self._health(connection)  # also to those who have no token, or no place
         if refused is None and is_page:
             return answer(self._pages.get(path), request)
         if refused is None and path == "/metrics":
@@ -80,7 +80,7 @@ class Door:
     async def play(self, connection: ServerConnection) -> None:
         """One session, from its first message to its last."""
         assert connection.request is not None
-        path = urlsplit(connection.request.path).path
+        path = path_of(connection.request)
         watched = self._watched(path)
         full = self._full(path)
         if path.startswith(WATCH) and watched is None:
@@ -152,6 +152,11 @@ class Door:
         del response.headers["Content-Type"]
         response.headers["Content-Type"] = CONTENT_TYPE
         return response
+
+
+def path_of(request: Request) -> str:
+    """The path that was asked for, without what stands behind the question mark."""
+    return request.path.partition("?")[0]
 
 
 def select(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:

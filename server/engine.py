@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldsim.errors import CheckpointError
-from worldsim.server.costs import BUSY, Cost, Costs
+from worldsim.server.costs import BUSY, STEPS, Cost, Costs
 from worldsim.server.slots import Slot, gather, num_bytes, size_of_batch
 
 if TYPE_CHECKING:
@@ -128,26 +128,27 @@ class Engine:
     # On the model's thread -------------------------------------------------------------------
 
     def _measure(self, period: float) -> Costs:
-        one = self.world.reset()
-        self.state_bytes = num_bytes(one)
-        self._fitting = {name: (x.shape, x.dtype) for name, x in one.tensors().items()}
-        found: dict[int, Cost] = {}
-        size = 1
-        while size <= MOST_PLAYERS:
-            state = self.world.reset(batch=max(size, self._least_rows))
-            ticks = []
-            for _ in range(MEASURED_TICKS):
-                began = time.perf_counter()
-                state, output = self.world.step(state, 0)
-                head = 1e-3 * output.timing.get("head_ms", 0.0)
-                ticks.append((time.perf_counter() - began, head))
-            # second best: what the machine does when nothing else disturbs it, first try aside
-            took, head = sorted(ticks)[1]
-            found[size] = Cost(took, min(head, took) / self.world.flow_steps)
-            if took > BUSY * period:
-                break
-            size *= 2
-        return Costs(found, self.world.flow_steps)
+        state = self.world.reset()
+        self.state_bytes = num_bytes(state)
+        self._fitting = {name: (x.shape, x.dtype) for name, x in state.tensors().items()}
+        steps, fewest, most = self.world.flow_steps, STEPS[0], STEPS[-1]
+        one, cheap, dear = (self._time_tick(1, k) for k in (steps, fewest, most))
+        share = max(0.0, dear - cheap) / (most - fewest) / one  # of a flow step in a tick
+        found = {1: Cost(one, share * one)}
+        while max(found) < MOST_PLAYERS and found[max(found)].tick <= BUSY * period:
+            took = self._time_tick(2 * max(found), steps)
+            found[2 * max(found)] = Cost(took, share * took)
+        return Costs(found, steps)
+
+    def _time_tick(self, players: int, steps: int) -> float:
+        """Seconds of a tick: the second best of a few, so neither luck nor a disturbance."""
+        state = self.world.reset(batch=max(players, self._least_rows))
+        ticks = []
+        for _ in range(MEASURED_TICKS):
+            began = time.perf_counter()
+            state, _ = self.world.step(state, 0, flow_steps=steps)
+            ticks.append(time.perf_counter() - began)
+        return sorted(ticks)[1]
 
     def _predict(self, turns: list[Turn], steps: int) -> list[Batch]:
         everyone = list(range(len(turns)))

@@ -144,8 +144,6 @@ class Game:
         return True
 
     def _hand_to(self, seat: Seat) -> None:
-        if seat in self.asking:
-            self.asking.remove(seat)
         self.resume = self._new_token()
         self.drive(seat)
         seat.greet()

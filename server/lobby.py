@@ -85,6 +85,10 @@ class Lobby:
                 break
         else:
             raise Refused("not_found", "no game waits for this token; it may have been too long")
+        if game.driver is seat:
+            return game
+        if seat in game.seats:
+            game.leave(seat)  # it has only watched so far
         if game.driver is not None:
             old, game.driver = game.driver, None
             old.outlet.dismiss(Goodbye(TAKEN_OVER, "the game is played from elsewhere now"))

@@ -66,13 +66,13 @@ class Session:
         self._greet()
         parts = (self._receive(), self._outlet.run())
         tasks = {asyncio.create_task(part) for part in parts}
+        goodbye = None
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-        except Goodbye as goodbye:
-            log.info("closing a session: %s", goodbye.reason, extra=self._facts())
-            await self._close(goodbye)
+        except Goodbye as error:
+            goodbye = error
         except ConnectionClosed:
             pass  # the player left
         finally:
@@ -80,7 +80,10 @@ class Session:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._lobby.leave(self._game, self._seat)
-            log.info("session over", extra=self._facts())
+            reason = "the client left" if goodbye is None else goodbye.reason
+            log.info("session over", extra={**self._facts(), "reason": reason})
+        if goodbye is not None:
+            await self._close(goodbye)
 
     def _facts(self) -> dict[str, object]:
         """For the log."""
@@ -158,11 +161,14 @@ class Session:
             if before is not game:
                 self._lobby.leave(before, self._seat)
             self._greet()
-        elif hello.role == "driver" and self._seat is not self._game.driver:
-            self._game.ask(self._seat)
-            self._lobby.settle(self._game)
-        elif hello.role == "viewer" and self._seat is self._game.driver:
-            self._game.give_up()
+        elif hello.role is not None:
+            is_driver = self._seat is self._game.driver
+            if hello.role == "driver" and not is_driver:
+                self._game.ask(self._seat)
+            elif hello.role == "viewer" and is_driver:
+                self._game.give_up()
+            else:
+                self._greet()  # it is so already
             self._lobby.settle(self._game)
         self._scheduler.wake()
 

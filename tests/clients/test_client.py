@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from websockets.asyncio.server import ServerConnection, serve
 
 from worldsim.clients.async_client import AsyncClient
-from worldsim.clients.connection import Conversation, ServerError
+from worldsim.clients.connection import Conversation, ServerError, Settings
 from worldsim.clients.sync_client import Client
 from worldsim.errors import MachineError, ProtocolError
 from worldsim.server import protocol as wire
@@ -220,3 +221,93 @@ def test_latency_belongs_to_the_newest_action_reflected() -> None:
     assert read(0) is None
     assert (read(2) or -1) > 0
     assert read(2) is None
+
+
+def test_rewind_fork_snapshot_and_resume_work_from_the_client() -> None:
+    async def run() -> None:
+        world = FakeWorld()
+        async with (
+            asyncio.timeout(15),
+            running(world, ServeConfig(port=0)) as server,  # type: ignore[arg-type]
+        ):
+            client = await AsyncClient.connect(server.url)
+            await client.start(clock="step", seed=3)
+            for _ in range(30):
+                await client.step(1)
+            undone = await client.rewind(2)
+            assert 2 <= undone < 30
+            assert read_back((await client.step(1)).frame) == (1, 31 - undone)
+            snapshot = await client.snapshot()
+            fork = await client.fork()
+            token = client.world.resume
+            await client.close()
+
+            async with await AsyncClient.connect(server.url, resume=token) as again:
+                assert again.world.resume == token
+                assert read_back((await again.step(2)).frame) == (2, 32 - undone)
+                await again.load_snapshot(snapshot)
+                assert read_back((await again.step(3)).frame) == (3, 32 - undone)
+            async with await AsyncClient.connect(server.url, resume=fork) as other:
+                assert read_back((await other.step(4)).frame) == (4, 32 - undone)
+            with pytest.raises(ServerError) as error:
+                await AsyncClient.connect(server.url, resume="nonsense")
+            assert error.value.code == "not_found"
+
+    asyncio.run(run())
+
+
+def test_a_viewer_watches_and_takes_the_controls() -> None:
+    async def run() -> None:
+        async with (
+            asyncio.timeout(15),
+            running(FakeWorld(), ServeConfig(port=0)) as server,  # type: ignore[arg-type]
+            await AsyncClient.connect(server.url) as driver,
+        ):
+            await driver.start()
+            await driver.frame(5)
+            watched = driver.world.game
+            async with await AsyncClient.connect(server.url, watch=watched) as viewer:
+                await viewer.frame(5)
+                with pytest.raises(ServerError, match="viewer"):
+                    await viewer.step(1)
+                assert await viewer.set_role("driver") == "viewer"
+                assert await driver.set_role("viewer") == "viewer"
+                while viewer.world.role == "viewer":
+                    await viewer.frame(5)
+                assert read_back((await viewer.step(6)).frame)[0] == 6
+            with pytest.raises(ServerError, match="no such game"):
+                await AsyncClient.connect(server.url, watch="nobody")
+
+    asyncio.run(run())
+
+
+def test_settings_are_wishes_of_the_client() -> None:
+    async def test(client: AsyncClient) -> None:
+        await client.start(clock="step", settings=Settings(k=1, sound=False, objects=False))
+        frame = await client.step(1)
+        assert frame.sound.size == 0 and frame.objects.shape == (0, 0)
+        assert world.batches[-1] == (1, 1)
+
+    world = FakeWorld(has_extras=True)
+    playing(test, world)
+
+
+def test_the_sync_client_rewinds_forks_and_resumes(tmp_path: Path) -> None:
+    with server_of(recordings=tmp_path) as server:
+        with Client.connect(server.url, timeout=5) as client:
+            client.start(clock="step")
+            assert (name := client.record(True)) is not None
+            for _ in range(3):
+                client.step(1)
+            assert client.record(False) == name
+            assert client.rewind(1) >= 1
+            snapshot, fork = client.snapshot(), client.fork()
+            token = client.world.resume
+        with Client.connect(server.url, timeout=5, resume=token) as client:
+            client.load_snapshot(snapshot)
+            client.step(2)
+        with Client.connect(server.url, timeout=5, resume=fork) as client:
+            client.step(2)
+            with Client.connect(server.url, timeout=5, watch=client.world.game) as viewer:
+                assert viewer.set_role("driver") == "viewer"
+    assert [path.name for path in tmp_path.glob("*.mkv")] == [f"{name}-0001.mkv"]

@@ -88,6 +88,7 @@ class FakeWorld:
     fail_at: set[int] = field(default_factory=set)  # calls of predict, counted from 1
     raising: set[int] = field(default_factory=set)
     nan: set[int] = field(default_factory=set)
+    forgetful: set[int] = field(default_factory=set)  # seeds whose `advance` breaks the batch
     calls: list[tuple[str, float]] = field(default_factory=list)
     batches: list[tuple[int, int]] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
@@ -139,6 +140,8 @@ class FakeWorld:
 
     def advance(self, prediction: FakePrediction) -> FakeState:
         self._note("advance", self.trunk_s)
+        if set(prediction.state.seed.tolist()) & self.forgetful:
+            raise RuntimeError("injected fault")
         return prediction.state
 
     def step(

@@ -87,7 +87,12 @@ class Hall:
 
     async def join(self, path: str = "/", **options: Any) -> Peer:
         """A peer that has heard the server's hello, kept as `welcome`."""
-        options = {"subprotocols": [wire.SUBPROTOCOL], "compression": None, **options}
+        options = {
+            "subprotocols": [wire.SUBPROTOCOL],
+            "compression": None,
+            "close_timeout": 0.3,
+            **options,
+        }
         socket = await self._stack.enter_async_context(connect(self.server.url + path, **options))
         peer = Peer(socket)
         welcome = await peer.hear()

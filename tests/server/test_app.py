@@ -47,7 +47,7 @@ async def enter(url: str, **options: Any) -> int:
         return error.response.status_code
 
 
-def test_pages_of_other_origins_are_refused() -> None:
+def test_f01_pages_of_other_origins_are_refused() -> None:
     async def test(server: Running) -> None:
         assert await enter(server.url, origin="http://evil.example") == 403
         assert await enter(server.url, origin="null") == 403
@@ -57,7 +57,7 @@ def test_pages_of_other_origins_are_refused() -> None:
     serving(test)
 
 
-def test_a_foreign_host_name_is_refused() -> None:
+def test_f02_a_foreign_host_name_is_refused() -> None:
     async def test(server: Running) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(
@@ -71,7 +71,7 @@ def test_a_foreign_host_name_is_refused() -> None:
     serving(test)
 
 
-def test_a_token_opens_the_door_as_header_or_subprotocol_but_not_in_the_address(
+def test_f03_a_token_opens_the_door_but_not_in_the_address(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     token = "s3cret token/with+signs"
@@ -89,7 +89,7 @@ def test_a_token_opens_the_door_as_header_or_subprotocol_but_not_in_the_address(
     assert "s3cret" not in caplog.text
 
 
-def test_players_beyond_the_limit_are_asked_to_come_back() -> None:
+def test_f06_players_beyond_the_limit_are_asked_to_come_back() -> None:
     async def test(server: Running) -> None:
         async with connect(server.url, subprotocols=PROTOCOLS) as first:
             await first.recv()
@@ -104,7 +104,7 @@ def test_players_beyond_the_limit_are_asked_to_come_back() -> None:
 
 
 @pytest.mark.parametrize("offered", [None, ["worldsim.v2"]])
-def test_a_connection_without_our_subprotocol_is_told_and_closed(offered: Any) -> None:
+def test_f08_a_connection_without_our_subprotocol_is_told_and_closed(offered: Any) -> None:
     async def test(server: Running) -> None:
         async with connect(server.url, subprotocols=offered) as client:
             with pytest.raises(ConnectionClosed):
@@ -118,7 +118,7 @@ def test_a_connection_without_our_subprotocol_is_told_and_closed(offered: Any) -
     serving(test)
 
 
-def test_compression_is_not_negotiated() -> None:
+def test_f15_compression_is_not_negotiated() -> None:
     async def test(server: Running) -> None:
         async with connect(server.url, subprotocols=PROTOCOLS, compression="deflate") as client:
             assert client.protocol.extensions == []
@@ -126,7 +126,7 @@ def test_compression_is_not_negotiated() -> None:
     serving(test)
 
 
-def test_stopping_tells_every_player() -> None:
+def test_f27_stopping_tells_every_player() -> None:
     async def run() -> None:
         async with running(FakeWorld(), ServeConfig(port=0)) as server:  # type: ignore[arg-type]
             client = await connect(server.url, subprotocols=PROTOCOLS)
@@ -138,7 +138,7 @@ def test_stopping_tells_every_player() -> None:
     asyncio.run(asyncio.wait_for(run(), 15))
 
 
-def test_random_bytes_at_the_door_end_in_a_closed_connection(
+def test_f09_random_bytes_at_the_door_end_in_a_closed_connection(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     junk = [b"\x16\x03\x01\x02\x00\x01", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", bytes(range(256))]
@@ -156,7 +156,7 @@ def test_random_bytes_at_the_door_end_in_a_closed_connection(
     assert "Traceback" not in caplog.text
 
 
-def test_players_that_vanish_leave_nothing_behind() -> None:
+def test_f25_players_that_vanish_leave_nothing_behind() -> None:
     async def test(server: Running) -> None:
         for _ in range(20):
             client = await connect(server.url, subprotocols=PROTOCOLS)
@@ -170,7 +170,7 @@ def test_players_that_vanish_leave_nothing_behind() -> None:
     serving(test, max_sessions=50)
 
 
-def test_a_port_in_use_is_one_sentence() -> None:
+def test_f28_a_port_in_use_is_one_sentence() -> None:
     async def test(server: Running) -> None:
         config = ServeConfig(port=server.port)
         with pytest.raises(MachineError, match=rf"port {server.port} .*in use.*--port") as error:
@@ -182,7 +182,7 @@ def test_a_port_in_use_is_one_sentence() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
-def test_an_address_that_others_can_reach_needs_a_token(host: str) -> None:
+def test_f04_an_address_that_others_can_reach_needs_a_token(host: str) -> None:
     async def run() -> None:
         async with running(FakeWorld(), ServeConfig(host=host, port=0)):  # type: ignore[arg-type]
             pass
@@ -211,7 +211,7 @@ def test_a_config_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
         ServeConfig(**wrong)
 
 
-def test_the_command_says_what_is_wrong_before_it_loads_a_world(
+def test_f04_the_command_says_what_is_wrong_before_it_loads_a_world(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["serve", "--host", "0.0.0.0", "--token", ""]) == 4
@@ -224,7 +224,7 @@ def test_the_command_says_what_is_wrong_before_it_loads_a_world(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
-def test_a_signal_ends_the_server_with_its_exit_code(number: int, code: int) -> None:
+def test_f27_a_signal_ends_the_server_with_its_exit_code(number: int, code: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     program = (

@@ -50,7 +50,7 @@ def test_players_join_and_leave_between_ticks_and_keep_their_own_world() -> None
     meet(test)
 
 
-@pytest.mark.parametrize("kind", ["raising", "nan"])
+@pytest.mark.parametrize("kind", ["raising", "nan", "forgetful"])
 def test_f29_a_model_that_fails_for_one_player_is_reset_for_that_one_alone(kind: str) -> None:
     async def test(hall: Hall) -> None:
         healthy, broken = await hall.join(), await hall.join()
@@ -101,7 +101,11 @@ def test_players_may_wish_for_different_numbers_of_flow_steps() -> None:
     meet(test, world)
 
 
-def test_a_tick_that_would_be_late_has_fewer_flow_steps_and_says_so() -> None:
+def test_a_tick_that_would_be_late_has_fewer_flow_steps_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worldsim.server.engine.MEASURED_TICKS", 2)
+
     async def test(peer: Peer) -> None:
         await peer.started(k=4)
         frames = [await peer.frame() for _ in range(8)]

@@ -10,7 +10,7 @@ from worldsim.server.slots import Slot, gather, size_of_batch
 
 
 def costs() -> Costs:
-    """A tick of n players with 2 steps takes 6 n + 4 ms, of which n per step."""
+    """A tick of n players with 2 steps takes 6 n + 4 ms, of which n in each step."""
     return Costs({n: Cost(0.006 * n + 0.004, 0.001 * n) for n in (1, 2, 4, 8)}, flow_steps=2)
 
 
@@ -36,19 +36,26 @@ def test_the_dearest_wish_gives_way_first() -> None:
     assert costs().plan([4, 2], left=0.015) == {4: 1, 2: 1}
 
 
+def test_steps_that_save_next_to_nothing_are_kept() -> None:
+    steady = Costs({1: Cost(0.030, 0.001)}, flow_steps=2)
+
+    assert steady.plan([2], left=0.0) == {2: 2}
+    assert steady.plan([4], left=0.0) == {4: 2}
+
+
 def test_without_any_time_left_it_is_one_step_for_all() -> None:
-    assert costs().plan([4, 2, 1], left=-1.0) == {4: 1, 2: 1, 1: 1}
+    assert costs().plan([4, 2], left=-1.0) == {4: 1, 2: 1}
 
 
 def test_a_slower_machine_is_noticed_and_so_is_a_faster_one() -> None:
     known = costs()
     for _ in range(60):
         known.note(known.tick(1, 2), 0.020)  # instead of 10 ms
-    assert known.slowdown == pytest.approx(2.0, rel=0.05)
+    assert known.slowdown == pytest.approx(2.0, rel=0.1)
     assert known.plan([2, 2], left=0.030) == {2: 1}
     for _ in range(60):
         known.note(known.tick(1, 1), 0.009)
-    assert known.slowdown == pytest.approx(1.0, rel=0.05)
+    assert known.slowdown == pytest.approx(1.0, rel=0.1)
     assert known.plan([2, 2], left=0.030) == {2: 2}
 
 
@@ -57,7 +64,7 @@ def test_one_stall_is_no_trend() -> None:
 
     known.note(known.tick(1, 2), 5.0)
 
-    assert known.slowdown <= 1.5
+    assert known.slowdown <= 1.1
 
 
 @given(st.lists(st.sampled_from(STEPS), min_size=1, max_size=8), st.floats(-1, 1))

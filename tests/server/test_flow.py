@@ -52,7 +52,7 @@ def test_a_period_is_above_zero(period: float) -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 20)), max_size=60))
-def test_no_sequence_of_acks_opens_the_window_beyond_its_size(
+def test_f13_no_sequence_of_acks_opens_the_window_beyond_its_size(
     events: list[tuple[bool, int]],
 ) -> None:
     window, number, acked = Window(3), 0, -1
@@ -80,7 +80,7 @@ def test_the_window_knows_how_long_the_oldest_frame_has_waited() -> None:
     assert window.age(8.0) == 0.0
 
 
-def test_the_newest_action_wins_and_an_older_one_is_ignored() -> None:
+def test_f13_the_newest_action_wins_and_an_older_one_is_ignored() -> None:
     mailbox = Mailbox(action=0)
 
     assert mailbox.put(5, 2, 1.5) and not mailbox.put(4, 1) and not mailbox.put(5, 1)

@@ -5,11 +5,14 @@ import json
 
 import pytest
 from fake_world import FakeWorld, read_back
-from peer import Hall, Peer, meet, play
+from peer import Hall, Peer, meet, play, until
+from websockets.exceptions import InvalidStatus
 
 from worldsim.server import lobby
 from worldsim.server import protocol as wire
 from worldsim.server.media import decode_objects, decode_picture
+from worldsim.server.metrics import Metrics
+from worldsim.server.outlet import Goodbye, Outlet
 
 
 def tick_of(frame: wire.Frame) -> int:
@@ -311,3 +314,104 @@ def test_one_fork_waits_per_game_a_newer_one_takes_its_place() -> None:
         await late.error("not_found")
 
     meet(test)
+
+
+def test_a_viewer_with_the_token_drives() -> None:
+    async def test(hall: Hall) -> None:
+        driver, viewer = await driver_and_viewer(hall)
+        assert driver.welcome is not None and driver.welcome.resume is not None
+        await viewer.say(wire.Hello(protocol=1, resume=driver.welcome.resume))
+        welcome = await viewer.expect(wire.Welcome)
+        assert (welcome.role, welcome.viewers) == ("driver", 0)
+        assert await driver.closed() == 4002
+        await viewer.say(wire.Hello(protocol=1, resume=welcome.resume))  # once more: no change
+        assert (await viewer.expect(wire.Welcome)).role == "driver"
+        await viewer.frame()
+
+    meet(test)
+
+
+@pytest.mark.parametrize("role", ["driver", "viewer"])
+def test_asking_for_what_one_has_is_answered(role: wire.Role) -> None:
+    async def test(hall: Hall) -> None:
+        driver, viewer = await driver_and_viewer(hall)
+        peer = driver if role == "driver" else viewer
+        await peer.say(wire.Hello(protocol=1, role=role))
+        assert (await peer.expect(wire.Welcome)).role == role
+
+    meet(test)
+
+
+def test_who_asked_and_left_is_not_handed_the_controls() -> None:
+    async def test(hall: Hall) -> None:
+        driver, viewer = await driver_and_viewer(hall)
+        await viewer.say(
+            wire.Hello(protocol=1, role="driver"), wire.Hello(protocol=1, role="driver")
+        )
+        await viewer.expect(wire.Welcome)
+        assert (await driver.expect(wire.Welcome)).asking == 1
+        assert (await driver.expect(wire.Welcome)).asking == 1
+        viewer.socket.transport.abort()
+        await until(lambda: len(hall.server.server.connections) == 1)
+        await driver.say(wire.Hello(protocol=1, role="viewer"))
+        assert (await driver.expect(wire.Welcome)).role == "viewer"
+
+    meet(test)
+
+
+def test_more_games_than_may_wait_cost_the_one_that_waited_longest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worldsim.server.app.MAX_WAITING", 2)
+
+    async def test(hall: Hall) -> None:
+        tokens = []
+        for seed in range(3):
+            peer = await hall.join()
+            await peer.started(clock="step", seed=seed)
+            assert peer.welcome is not None and peer.welcome.resume is not None
+            tokens.append(peer.welcome.resume)
+            peer.socket.transport.abort()
+            await until(lambda: len(hall.server.server.connections) == 0)
+        late = await hall.join()
+        await late.say(wire.Hello(protocol=1, resume=tokens[0]))
+        await late.error("not_found")
+        for token in tokens[1:]:
+            await late.say(wire.Hello(protocol=1, resume=token))
+            await late.expect(wire.Welcome)
+            break
+
+    meet(test, max_sessions=1)
+
+
+def test_a_game_of_another_worker_is_looked_for_there() -> None:
+    async def test(hall: Hall) -> None:
+        peer = await hall.join()
+        assert peer.welcome is not None and peer.welcome.resume is not None
+        assert peer.welcome.game.startswith("2-") and peer.welcome.resume.startswith("2-")
+        await peer.say(wire.Hello(protocol=1, resume="1-abc"))
+        await peer.error("elsewhere")
+        with pytest.raises(InvalidStatus) as refused:
+            await hall.join("/watch/1-abc")
+        assert refused.value.response.status_code == 421
+
+    meet(test, worker=2)
+
+
+def test_a_client_that_reads_no_answers_is_let_go() -> None:
+    async def test() -> None:
+        outlet = Outlet(None, 3, Metrics())  # type: ignore[arg-type]
+        for number in range(65):
+            outlet.tell(wire.Loaded(frame=number))
+        sent: list[str | bytes] = []
+
+        class Connection:
+            async def send(self, data: str | bytes) -> None:
+                sent.append(data)
+
+        outlet._connection = Connection()  # type: ignore[assignment]
+        with pytest.raises(Goodbye) as goodbye:
+            await outlet.run()
+        assert goodbye.value.code == 4008 and len(sent) == 64
+
+    asyncio.run(test())

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from fake_world import FakeWorld
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
 from worldsim.server import door
 from worldsim.server.app import Running, ServeConfig, running
@@ -147,17 +149,12 @@ def test_only_looking_is_possible() -> None:
 
 def test_pages_are_served_while_all_places_are_taken() -> None:
     async def test(server: Running) -> None:
-        upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec_WebSocket_Version": "13"}
-        key = {"Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ=="}
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        lines = {"Host": f"127.0.0.1:{server.port}", **upgrade, **key}
-        text = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in lines.items())
-        writer.write(f"GET / HTTP/1.1\r\n{text}\r\n".encode())
-        assert b" 101 " in await reader.readline()
+        async with connect(server.url, subprotocols=[Subprotocol("worldsim.v1")]) as player:
+            await player.recv()
+            upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
 
-        assert (await get(server, "/", **upgrade, **key)).status == 503
-        assert (await get(server, "/")).status == 200
-        writer.close()
+            assert (await get(server, "/", **upgrade)).status == 503
+            assert (await get(server, "/")).status == 200
 
     serving(test, max_sessions=1)
 

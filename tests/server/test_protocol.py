@@ -1,5 +1,6 @@
 """Every message survives the wire; whatever else comes in is a ProtocolError."""
 
+import io
 import re
 import struct
 from dataclasses import fields
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from worldsim.errors import ProtocolError
 from worldsim.server import media
@@ -131,7 +133,7 @@ almost = st.dictionaries(keys, json_values | tags).map(lambda value: msgspec.jso
 
 
 @given(st.text(max_size=100) | almost.map(lambda data: data.decode()))
-def test_random_text_is_a_message_or_a_protocol_error(text: str) -> None:
+def test_f10_random_text_is_a_message_or_a_protocol_error(text: str) -> None:
     for parse in (wire.parse_request, wire.parse_reply):
         try:
             message = parse(text)
@@ -165,7 +167,7 @@ def test_random_text_is_a_message_or_a_protocol_error(text: str) -> None:
         "\ud800",
     ],
 )
-def test_what_is_not_a_request_is_refused(text: str) -> None:
+def test_f10_what_is_not_a_request_is_refused(text: str) -> None:
     with pytest.raises(ProtocolError, match=r"worldsim\.v1"):
         wire.parse_request(text)
 
@@ -215,3 +217,37 @@ def test_sound_comes_back_as_it_was_and_is_clipped() -> None:
 def test_what_is_not_a_picture_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError, match="not a readable picture"):
         media.fit_picture(data, (48, 64))
+
+
+def test_a_picture_with_too_many_pixels_is_refused_before_it_is_unpacked() -> None:
+    file = io.BytesIO()
+    Image.new("1", (5000, 5000)).save(file, "PNG")
+    assert len(file.getvalue()) < 10_000  # a bomb: small to send, 75 MB in memory
+
+    with pytest.raises(ValueError, match="5000x5000 pixels are too many"):
+        media.fit_picture(file.getvalue(), (48, 64))
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "match"),
+    [
+        (5, b"\x02", "codec must be 1, got 2"),
+        (4, b"\x02", "not a frame of version 1"),
+        (56, b"\xff", "do not add up"),
+        (56, b"\x01\x00\x00\x00\x01", "do not fit their types"),
+    ],
+)
+def test_a_frame_that_contradicts_itself_is_refused(offset: int, value: bytes, match: str) -> None:
+    frame = wire.Frame(number=1, width=1, height=1, picture=b"ab")
+    data = bytearray(wire.encode_frame(frame))
+    data[offset : offset + len(value)] = value
+
+    with pytest.raises(ProtocolError, match=match):
+        wire.decode_binary(bytes(data))
+
+
+def test_a_broken_picture_is_a_protocol_error() -> None:
+    data = media.encode_picture(np.zeros((48, 64, 3), np.uint8))
+
+    with pytest.raises(ProtocolError, match="broken picture"):
+        media.decode_picture(wire.Frame(number=0, width=64, height=48, picture=data[:20]))

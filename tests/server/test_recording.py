@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -239,3 +240,29 @@ def test_f33_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         await peer.frame()
 
     meet(test, recordings=tmp_path / "file")
+
+
+def test_frames_that_the_disk_was_too_slow_for_end_an_episode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worldsim.server.recorder.WAITING", 4)
+    write, gate = VideoWriter.write, threading.Event()
+
+    def slow(self: VideoWriter, frame: object, sound: object) -> None:
+        gate.wait(10)
+        write(self, frame, sound)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(VideoWriter, "write", slow)
+    recording = recorder(tmp_path)
+    for number in range(20):
+        recording.add(shown(number))
+    gate.set()
+    wait_for_lines(tmp_path, 5)  # what had waited is written
+    for number in range(20, 23):
+        recording.add(shown(number))
+    recording.stop()
+
+    lengths = [result.frames for result in scan(tmp_path)]
+    assert len(lengths) == 2 and lengths[1] == 3 and sum(filter(None, lengths)) < 12
+    for video in tmp_path.glob("*.mkv"):
+        assert Recording.open(video).controls[0] == -1  # nothing in the file led to its first frame

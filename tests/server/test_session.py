@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_world import FakeWorld, read_back
+from fake_world import FakeState, FakeWorld, read_back
 from peer import Peer, play
 from PIL import Image
 from websockets.exceptions import ConnectionClosed
@@ -35,6 +35,7 @@ def test_frames_come_by_themselves_and_reflect_the_newest_action() -> None:
 
 def test_the_frame_leaves_before_the_trunk_runs() -> None:
     async def test(peer: Peer) -> None:
+        world.trunk_s = 0.5
         await peer.started(clock="step")
         await peer.say(wire.Action(1, 0))
         await peer.frame()
@@ -42,7 +43,7 @@ def test_the_frame_leaves_before_the_trunk_runs() -> None:
         elapsed = asyncio.get_running_loop().time() - world.calls[0][1]
         assert elapsed < 0.25  # of the half second that the trunk takes
 
-    world = FakeWorld(trunk_s=0.5)
+    world = FakeWorld()
     play(test, world)
 
 
@@ -57,7 +58,7 @@ def test_sound_objects_and_alarm_travel_with_the_frame() -> None:
     play(test, FakeWorld(has_extras=True))
 
 
-def test_a_client_that_never_acks_gets_a_window_and_then_the_newest_frame() -> None:
+def test_f20_a_client_that_never_acks_gets_a_window_and_then_the_newest_frame() -> None:
     async def test(peer: Peer) -> None:
         await peer.started()
         numbers = [(await peer.frame(ack=False)).number for _ in range(3)]
@@ -72,7 +73,7 @@ def test_a_client_that_never_acks_gets_a_window_and_then_the_newest_frame() -> N
     play(test, world)
 
 
-def test_a_slow_reader_never_falls_behind_by_more_than_the_window() -> None:
+def test_f21_a_slow_reader_never_falls_behind_by_more_than_the_window() -> None:
     async def test(peer: Peer) -> None:
         await peer.started()
         for _ in range(12):
@@ -85,7 +86,7 @@ def test_a_slow_reader_never_falls_behind_by_more_than_the_window() -> None:
     play(test, world)
 
 
-def test_a_client_that_is_stuck_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_f20_a_client_that_is_stuck_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worldsim.server.scheduler.STALL", 0.2)
 
     async def test(peer: Peer) -> None:
@@ -98,7 +99,7 @@ def test_a_client_that_is_stuck_is_closed(monkeypatch: pytest.MonkeyPatch) -> No
     play(test)
 
 
-def test_a_slow_model_drops_ticks_and_says_so() -> None:
+def test_f30_a_slow_model_drops_ticks_and_says_so() -> None:
     async def test(peer: Peer) -> None:
         await peer.started()
         frames = [await peer.frame() for _ in range(8)]
@@ -202,5 +203,43 @@ def test_a_world_goes_on_from_an_uploaded_snapshot() -> None:
             await send_upload(peer, 2, "snapshot", data)
             await peer.say(wire.Load(upload=2))
             await peer.error("bad_snapshot")
+
+        await send_upload(peer, 3, "snapshot", b"[[7], 0, 0]")
+        await peer.started(clock="step", upload=3)
+        await peer.say(wire.Action(2, 2))
+        frame = await peer.frame()
+        assert frame.flags & wire.RESET and read_back(decode_picture(frame)) == (2, 8)
+
+    play(test)
+
+
+def test_a_snapshot_that_does_not_fit_the_model_never_reaches_it() -> None:
+    class Other(FakeWorld):
+        def restore(self, data: bytes) -> FakeState:
+            return FakeState(*(np.zeros((1, 2), np.int64) for _ in range(3)))
+
+    async def test(peer: Peer) -> None:
+        await send_upload(peer, 1, "snapshot", b"anything")
+        await peer.say(wire.Load(upload=1))
+        assert "does not fit this world" in (await peer.error("bad_snapshot")).message
+        await peer.say(wire.Save())
+        await peer.error("not_started")
+
+    play(test, Other())
+
+
+def test_uploads_end_where_they_said_and_only_so_many_saves_are_kept() -> None:
+    async def test(peer: Peer) -> None:
+        await peer.say(wire.Upload(id=1, kind="picture", size=3))
+        await peer.socket.send(b"four")
+        await peer.error("bad_upload")
+        await peer.started(clock="step")
+        for number in range(8):
+            await peer.say(wire.Save(name=str(number)))
+            await peer.expect(wire.Saved)
+        await peer.say(wire.Save(name="one more"))
+        await peer.error("too_many")
+        await peer.say(wire.Save(name="3"))
+        await peer.expect(wire.Saved)
 
     play(test)

@@ -28,20 +28,22 @@ from worldsim.server.media import decode_picture
         ('{"type":"start","upload":4}', "not_found"),
     ],
 )
-def test_a_wrong_request_gets_a_typed_error_and_the_session_goes_on(text: str, code: str) -> None:
+def test_f10_a_wrong_request_gets_a_typed_error_and_the_session_goes_on(
+    text: str, code: str
+) -> None:
     async def test(peer: Peer) -> None:
         await peer.socket.send(text)
         error = await peer.error(code)
         assert not error.fatal
         if code == "bad_action":
-            assert error.message == "action must be < 8, got 9"
+            assert (error.message, error.path) == ("action must be < 8, got 9", "$.action")
         await peer.started()
         await peer.frame()
 
     play(test)
 
 
-def test_too_many_errors_close_the_session() -> None:
+def test_f10_too_many_errors_close_the_session() -> None:
     async def test(peer: Peer) -> None:
         for _ in range(21):
             await peer.socket.send("nonsense")
@@ -50,7 +52,7 @@ def test_too_many_errors_close_the_session() -> None:
     play(test)
 
 
-def test_bytes_that_nobody_announced_close_the_session() -> None:
+def test_f11_bytes_that_nobody_announced_close_the_session() -> None:
     async def test(peer: Peer) -> None:
         await peer.socket.send(b"\x00\x01")
         assert await peer.closed() == 1003
@@ -58,7 +60,7 @@ def test_bytes_that_nobody_announced_close_the_session() -> None:
     play(test)
 
 
-def test_a_message_that_is_too_long_closes_the_session() -> None:
+def test_f11_a_message_that_is_too_long_closes_the_session() -> None:
     async def test(peer: Peer) -> None:
         await peer.socket.send(17 * 1024 * "x")
         assert await peer.closed() == 1009
@@ -66,17 +68,18 @@ def test_a_message_that_is_too_long_closes_the_session() -> None:
     play(test)
 
 
-def test_a_client_of_another_version_is_told_which_one_this_is() -> None:
+def test_f08_a_client_of_another_version_is_told_which_one_this_is() -> None:
     async def test(peer: Peer) -> None:
         await peer.say(wire.Hello(protocol=1), wire.Hello(protocol=2))
         error = await peer.error("version_mismatch")
         assert error.fatal and "worldsim.v1" in error.message
+        assert (error.client, error.server) == (2, 1)
         assert await peer.closed() == 4001
 
     play(test)
 
 
-def test_a_model_that_fails_once_starts_again() -> None:
+def test_f29_a_model_that_fails_once_starts_again() -> None:
     async def test(peer: Peer) -> None:
         await peer.started(seed=4)
         await peer.frame()
@@ -87,7 +90,7 @@ def test_a_model_that_fails_once_starts_again() -> None:
     play(test, FakeWorld(fail_at={2}))
 
 
-def test_a_model_that_keeps_failing_closes_the_session() -> None:
+def test_f29_a_model_that_keeps_failing_closes_the_session() -> None:
     async def test(peer: Peer) -> None:
         await peer.started()
         assert await peer.closed() == 1011
@@ -95,7 +98,7 @@ def test_a_model_that_keeps_failing_closes_the_session() -> None:
     play(test, FakeWorld(fail_at=set(range(1, 10))))
 
 
-def test_a_flood_of_actions_leaves_the_other_player_alone() -> None:
+def test_f12_a_flood_of_actions_leaves_the_other_player_alone() -> None:
     async def run() -> None:
         world = FakeWorld()
         config = ServeConfig(port=0)

@@ -15,16 +15,23 @@ class Bench:
 
     latency: action to encoded frame in the engine alone, per stage, and the whole tick (busy).
     socket: action to frame through a real socket, against a server in a process of its own.
+    load: several players, and viewers of the first, at one server: does every one get its frames?
     """
 
-    name: tyro.conf.Positional[Literal["latency", "socket"]]
+    name: tyro.conf.Positional[Literal["latency", "socket", "load"]]
     """What to measure."""
     world: str = "doom-hall"
     """Name of a shipped world, or a world folder."""
     frames: int = 2000
     """latency: ticks to time."""
     seconds: float = 60.0
-    """socket: how long to play, s; p99 needs a thousand frames."""
+    """socket, load: how long to play, s; p99 needs a thousand frames."""
+    clients: int = 4
+    """load: players at the same time."""
+    viewers: int = 0
+    """load: connections that watch the first player."""
+    rate: float | None = None
+    """load: ticks per second, Hz. Default: the world's own."""
     k: Literal[1, 2, 4] = 2
     """Flow steps per frame."""
     backend: Literal["torch"] = "torch"
@@ -39,6 +46,10 @@ class Bench:
             raise ValueError(f"--frames must be >= 1, got {self.frames}")
         if self.seconds <= 0:
             raise ValueError(f"--seconds must be > 0, got {self.seconds}")
+        if self.clients < 1 or self.viewers < 0:
+            raise ValueError(
+                f"--clients must be >= 1 and --viewers >= 0, got {self.clients} and {self.viewers}"
+            )
         if self.threads < 1:
             raise ValueError(f"--threads must be >= 1, got {self.threads}")
 
@@ -47,9 +58,10 @@ class Bench:
         from worldsim.runtime import prepare
 
         prepare(threads=self.threads)
-        found = self._latency() if self.name == "latency" else self._socket()
+        measures = {"latency": self._latency, "socket": self._socket, "load": self._load}
+        found = measures[self.name]()
         report = {"command": f"bench {self.name}", "backend": self.backend, **found}
-        print(as_table(self.name, report), file=sys.stderr)
+        print((load_table if self.name == "load" else as_table)(self.name, report), file=sys.stderr)
         line = json.dumps(report)
         if self.json_file is not None:
             self.json_file.parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +79,34 @@ class Bench:
         from worldsim.benchmarks.loopback import measure_loopback
 
         return measure_loopback(self.world, seconds=self.seconds, flow_steps=self.k)
+
+    def _load(self) -> dict[str, object]:
+        from worldsim.benchmarks.load import measure_load
+
+        return measure_load(
+            self.world,
+            clients=self.clients,
+            viewers=self.viewers,
+            seconds=self.seconds,
+            rate=self.rate,
+            flow_steps=self.k,
+        )
+
+
+def load_table(name: str, report: dict[str, object]) -> str:
+    """What people read of a load: one line per kind of figure."""
+    from worldsim.benchmarks.timing import table
+
+    figures = cast(dict[str, Any], report)
+    rows = {"frame spacing": figures["spacing_ms"], "batch": figures["batch_ms"]}
+    summary = (
+        f"{figures['clients']} players, {figures['viewers']} viewers at {figures['rate']:g} Hz: "
+        f"at least {figures['fps_min']:.2f} frames/s each, "
+        f"spacing p99 {figures['spacing_p99_ticks']:.2f} ticks, "
+        f"missed {100 * figures['missed_fraction']:.2f} %, "
+        f"degraded {100 * figures['degraded_fraction']:.2f} %"
+    )
+    return table(name, rows) + "\n" + summary
 
 
 def as_table(name: str, report: dict[str, object]) -> str:

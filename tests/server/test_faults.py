@@ -1,0 +1,463 @@
+"""Cases of trouble that need more than one wrong message; each has its number in its name."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import random
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psutil
+import pytest
+from fake_world import FakeWorld
+from hypothesis import given
+from hypothesis import strategies as st
+from peer import Hall, Peer, hall_of, meet, play, until
+from websockets.asyncio.client import connect
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from worldsim.server import app, door
+from worldsim.server import protocol as wire
+from worldsim.server.flow import Taps
+from worldsim.server.handshake import House, Refusal, refusal
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+    b"Sec-WebSocket-Protocol: worldsim.v1\r\n\r\n"
+)
+
+
+async def knock(hall: Hall, data: bytes) -> bytes:
+    """What the server answers to raw bytes, up to the end of the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", hall.server.port)
+    writer.write(data)
+    try:
+        return await reader.read()
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+async def count(peer: Peer, frames: int) -> tuple[int, int]:
+    """Take so many frames: (how many ticks they span, how many were missed)."""
+    first = await peer.frame()
+    for _ in range(frames - 2):
+        await peer.frame()
+    last = await peer.frame()
+    return last.number - first.number + 1, last.missed - first.missed
+
+
+# Handshake ---------------------------------------------------------------------------------------
+
+
+def test_f01_a_refusal_is_counted_and_costs_no_model_call() -> None:
+    async def test(hall: Hall) -> None:
+        with pytest.raises(InvalidStatus):
+            await connect(hall.server.url, origin="http://evil.example")  # type: ignore[arg-type]
+        head = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        assert b'worldsim_ws_rejects_total{reason="origin"} 1.0' in await knock(hall, head)
+        assert b"worldsim_sessions 0.0" in await knock(hall, head)
+        assert not hall.world.calls
+
+    meet(test)
+
+
+@pytest.mark.parametrize(
+    ("house", "name", "is_known"),
+    [
+        (House(host="127.0.0.1", token=None), "localhost", True),
+        (House(host="127.0.0.1", token=None), "192.0.2.7", False),
+        (House(host="127.0.0.1", token="t"), "evil.example", False),
+        (House(host="0.0.0.0", token=None), "evil.example", False),
+        (House(host="0.0.0.0", token=None), "192.0.2.7", True),
+        (House(host="0.0.0.0", token=None, names=frozenset({"box"})), "box", True),
+        (House(host="play.example", token=None), "play.example", True),
+        (House(host="0.0.0.0", token="t"), "play.example", True),
+    ],
+)
+def test_f02_only_our_own_names_are_believed(house: House, name: str, is_known: bool) -> None:
+    headers = Headers({"Host": f"{name}:8765", "Authorization": "Bearer t"})
+
+    refused = refusal(headers, "/", house)
+
+    assert (refused is None) == is_known
+    assert refused is None or refused.reason == "host"
+
+
+@pytest.mark.parametrize(
+    "path", ["/?token=secret", "/?a=1&token=", "/watch/x?token=secret", "/?%74oken=secret"]
+)
+def test_f03_a_token_in_the_address_is_refused_even_beside_the_right_one(path: str) -> None:
+    headers = Headers({"Host": "127.0.0.1", "Authorization": "Bearer secret"})
+    house = House(host="127.0.0.1", token="secret")
+
+    assert refusal(headers, "/", house) is None
+    refused = refusal(headers, path, house)
+
+    assert refused is not None and (refused.status, refused.reason) == (401, "token")
+    assert "secret" not in refused.sentence
+
+
+@pytest.mark.parametrize("wrong", ["", "secre", "secret2", "Secret", "sécret"])
+def test_f03_a_token_that_is_nearly_right_is_wrong(wrong: str) -> None:
+    house = House(host="127.0.0.1", token="secret")
+    for value in (f"Bearer {wrong}", wrong, f"bearer {wrong}"):
+        headers = Headers({"Host": "127.0.0.1", "Authorization": value})
+        assert refusal(headers, "/", house) is not None
+
+
+def test_f05_half_open_connections_are_closed_and_keep_nobody_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(app, "OPEN_TIMEOUT", 0.5)
+
+    async def test(hall: Hall) -> None:
+        half = [await asyncio.open_connection("127.0.0.1", hall.server.port) for _ in range(300)]
+        for _, writer in half:
+            writer.write(UPGRADE[:40])
+        peer = await hall.join()
+        await peer.started()
+        await peer.frame()
+        answers = await asyncio.gather(*(reader.read() for reader, _ in half))
+        assert all(b" 101 " not in answer for answer in answers)
+        for _, writer in half:
+            writer.close()
+
+    meet(test)
+
+
+def test_f06_the_players_inside_keep_their_frames_while_others_are_sent_away() -> None:
+    async def test(hall: Hall) -> None:
+        inside = [await hall.join() for _ in range(2)]
+        for peer in inside:
+            await peer.started()
+        for _ in range(5):
+            with pytest.raises(InvalidStatus) as refused:
+                await hall.join()
+            assert refused.value.response.status_code == 503
+            assert "Retry-After" in refused.value.response.headers
+            for peer in inside:
+                await peer.frame()
+        viewer = await hall.join(f"/watch/{inside[0].welcome.game}")  # type: ignore[union-attr]
+        await viewer.frame()  # a viewer takes no place
+
+    meet(test, max_sessions=2)
+
+
+def test_f06_seats_of_viewers_are_limited_and_a_wrong_game_is_not_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(door, "MAX_VIEWERS", 1)
+
+    async def test(hall: Hall) -> None:
+        driver = await hall.join()
+        assert driver.welcome is not None
+        await hall.join(f"/watch/{driver.welcome.game}")
+        for path, status in ((f"/watch/{driver.welcome.game}", 503), ("/watch/nobody", 404)):
+            with pytest.raises(InvalidStatus) as refused:
+                await hall.join(path)
+            assert refused.value.response.status_code == status
+
+    meet(test)
+
+
+def test_f07_a_storm_of_connections_is_slowed_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "KNOCKS", (1.0, 10))
+
+    async def test(hall: Hall) -> None:
+        peer = await hall.join()
+        await peer.started()
+        statuses = []
+        for _ in range(30):
+            answer = await knock(hall, UPGRADE[:-2] + b"Origin: http://evil.example\r\n\r\n")
+            statuses.append(answer.split()[1])
+        assert set(statuses) == {b"403", b"429"}
+        assert 5 <= statuses.count(b"403") <= 15
+        await peer.frame()
+
+    meet(test)
+
+
+def test_f07_every_address_has_a_tap_of_its_own_and_they_are_forgotten() -> None:
+    taps = Taps(rate=1.0, burst=3)
+
+    assert [taps.allows("a", 0.0) for _ in range(4)] == [True, True, True, False]
+    assert taps.allows("b", 0.0)
+    assert not taps.allows("a", 0.5)
+    assert taps.allows("a", 2.0)
+    for number in range(10_000):
+        taps.allows(str(number), 3.0)
+    assert len(taps._taps) <= 4097
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET /" + 9000 * b"x" + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b""),
+        (b"GET / HTTP/1.1\r\n" + 200 * b"A: b\r\n" + b"\r\n", b""),
+        (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"426"),
+        (b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", b"400"),
+        (b"GET //[ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b""),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b""),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b""),
+    ],
+)
+def test_f09_requests_that_make_no_sense_are_answered_or_closed(
+    data: bytes, status: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(hall: Hall) -> None:
+        answer = await knock(hall, data)
+        assert b" 101 " not in answer
+        if status:
+            assert answer.split()[1] == status
+        await hall.join()
+
+    meet(test)
+    assert "Traceback" not in caplog.text
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["Host", "Origin", "Authorization", "Sec-WebSocket-Protocol"]),
+        st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40),
+    ),
+    st.text(max_size=60),
+)
+def test_f09_any_headers_get_a_refusal_or_none(headers: dict[str, str], path: str) -> None:
+    house = House(host="127.0.0.1", token="secret")
+
+    assert isinstance(refusal(Headers(headers), path, house), Refusal)  # none of them knows it
+
+
+# Messages ----------------------------------------------------------------------------------------
+
+
+def test_f11_fragments_and_pings_in_floods_are_bounded() -> None:
+    async def test(hall: Hall) -> None:
+        healthy, noisy = await hall.join(), await hall.join()
+        await healthy.started()
+        await noisy.started()
+
+        async def endless() -> AsyncIterator[str]:
+            for _ in range(100):
+                yield 1000 * "x"
+
+        for _ in range(200):
+            await noisy.socket.ping()
+        with contextlib.suppress(ConnectionClosed):
+            await noisy.socket.send(endless())
+        assert await noisy.closed() == 1009
+        ticks, _ = await count(healthy, 10)
+        assert ticks < 30
+
+    meet(test)
+
+
+def test_f12_codes_that_there_are_not_change_nothing() -> None:
+    async def test(peer: Peer) -> None:
+        await peer.started(clock="step")
+        for action in (8, 10_000, 2**32 - 1):
+            await peer.say(wire.Action(1, action))
+            await peer.error("bad_action")
+        assert (await peer.act(3)).action_seq == 1
+
+    play(test)
+
+
+def test_f13_jumps_and_repeats_in_seq_and_ack_are_ignored() -> None:
+    async def test(peer: Peer) -> None:
+        await peer.started()
+        await peer.say(wire.Action(50, 2), wire.Action(50, 3), wire.Action(7, 4))
+        for number in (2**32 - 1, 10**6, 0, 0):
+            await peer.say(wire.Ack(frame=number))
+        while (frame := await peer.frame()).action_seq == 0:
+            pass
+        assert frame.action_seq == 50
+        sent = [await peer.frame(ack=False) for _ in range(3)]
+        await peer.say(wire.Ack(frame=sent[-1].number + 1000))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(peer.frame(), 0.1)  # the window is still full
+
+    play(test)
+
+
+# Flow and life cycle -----------------------------------------------------------------------------
+
+
+def test_f20_memory_does_not_grow_with_a_client_that_reads_nothing() -> None:
+    async def test(hall: Hall) -> None:
+        healthy, stuck = await hall.join(), await hall.join()
+        await healthy.started()
+        await stuck.started()
+        stuck.socket.transport.pause_reading()
+        await count(healthy, 10)
+        before = psutil.Process().memory_info().rss
+        await count(healthy, 60)
+        assert psutil.Process().memory_info().rss - before < 20 * 2**20
+
+    meet(test, FakeWorld(frame_size=(480, 640), fps=50.0))
+
+
+def test_f22_a_stuck_client_and_a_slow_one_leave_the_healthy_ones_alone() -> None:
+    async def test(hall: Hall) -> None:
+        healthy = [await hall.join() for _ in range(3)]
+        stuck, slow = await hall.join(), await hall.join()
+        for peer in (*healthy, stuck, slow):
+            await peer.started()
+        stuck.socket.transport.pause_reading()
+
+        async def crawl() -> None:
+            while True:
+                await slow.frame()
+                await asyncio.sleep(0.2)
+
+        crawling = asyncio.create_task(crawl())
+        spans = await asyncio.gather(*(count(peer, 40) for peer in healthy))
+        crawling.cancel()
+        await asyncio.gather(crawling, return_exceptions=True)
+        for ticks, _ in spans:
+            assert ticks <= 40 + 4  # hardly a frame was replaced before it left
+
+    meet(test, FakeWorld(fps=40.0))
+
+
+def test_f23_a_peer_that_no_longer_answers_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "PING_EVERY", 0.2)
+    monkeypatch.setattr(app, "PING_TIMEOUT", 0.2)
+
+    async def test(hall: Hall) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", hall.server.port)
+        writer.write(UPGRADE)
+        await until(lambda: len(hall.server.server.connections) == 1)
+        await until(lambda: len(hall.server.server.connections) == 0)
+        writer.close()
+
+    meet(test)
+
+
+@contextlib.asynccontextmanager
+async def bad_line(port: int) -> AsyncIterator[int]:
+    """A relay that holds everything back for 0..50 ms, and now and then for 200."""
+    dice = random.Random(0)
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(4096):
+                await asyncio.sleep(0.2 if dice.random() < 0.02 else 0.05 * dice.random())
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pump(reader, back), pump(there, writer))
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+def test_f24_a_bad_line_costs_frames_and_never_freshness() -> None:
+    async def test(hall: Hall) -> None:
+        async with bad_line(hall.server.port) as port:
+            protocols: Any = [wire.SUBPROTOCOL]
+            async with connect(f"ws://127.0.0.1:{port}", subprotocols=protocols) as line:
+                peer = Peer(line)
+                assert isinstance(await peer.hear(), wire.Welcome)
+                await peer.started()
+                for _ in range(15):
+                    frame = await peer.frame()
+                    made = sum(name == "predict" for name, _ in hall.world.calls)
+                    assert made - frame.number < 100  # a second: a queue would only grow
+                first = await peer.frame()
+                assert first.number > 15  # some were left out
+
+    meet(test)
+
+
+def test_f25_connections_that_are_reset_leave_nothing_behind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def test(hall: Hall) -> None:
+        stay = await hall.join()
+        await stay.started()
+        process = psutil.Process()
+        before = process.num_fds()
+        for _ in range(50):
+            peer = await hall.join()
+            await peer.say(wire.Start())
+            raw = peer.socket.transport.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.socket.transport.abort()
+        await until(lambda: len(hall.server.server.connections) == 1)
+        await until(lambda: process.num_fds() <= before + 2)
+        await stay.frame()
+
+    with caplog.at_level(logging.ERROR):
+        meet(test, max_sessions=60)
+        gc.collect()
+    assert not caplog.records
+
+
+def test_f28_ports_that_cannot_be_had_are_one_sentence() -> None:
+    async def run(host: str, port: int) -> str:
+        try:
+            async with hall_of(FakeWorld(), host=host, port=port):
+                return ""
+        except app.MachineError as error:
+            assert error.exit_code == 4
+            return str(error)
+
+    unknown = asyncio.run(run("no-such-name.invalid", 0))
+    assert "--token" in unknown  # nobody knows whether it is loopback, so a token comes first
+    if os.geteuid() != 0:
+        assert "--port" in asyncio.run(run("127.0.0.1", 80))
+
+
+def test_f31_a_jump_of_the_wall_clock_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(peer: Peer) -> None:
+        await peer.started()
+        await peer.frame()
+        monkeypatch.setattr(time, "time", lambda: 0.0)
+        ticks, missed = await count(peer, 20)
+        assert ticks + missed < 60
+
+    play(test)
+
+
+@pytest.mark.slow
+def test_f32_a_soak_of_three_minutes_leaks_neither_memory_nor_descriptors() -> None:
+    seconds = float(os.environ.get("WORLDSIM_SOAK_SECONDS", "180"))
+
+    async def soak(hall: Hall) -> None:
+        peers = [await hall.join() for _ in range(2)]
+        for peer in peers:
+            await peer.started()
+        process = psutil.Process()
+        begun, marks = time.monotonic(), []
+        while time.monotonic() - begun < seconds:
+            await asyncio.gather(*(count(peer, 50) for peer in peers))
+            for peer in peers:
+                await peer.say(wire.Save(), wire.Rewind(ticks=10))
+                await peer.expect(wire.Saved)
+                await peer.expect(wire.Rewound)
+            marks.append((process.memory_info().rss, process.num_fds()))
+        settled = marks[len(marks) // 4]  # after the ring of the past has filled
+        slope = (marks[-1][0] - settled[0]) / 2**20 / (0.75 * seconds) * 600
+        assert slope < 10, f"{slope:.1f} MB in 10 minutes"
+        assert marks[-1][1] == settled[1]
+
+    async def run() -> None:
+        async with hall_of(FakeWorld(fps=50.0)) as hall:
+            await soak(hall)
+
+    asyncio.run(run())
