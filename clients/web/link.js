@@ -6,6 +6,7 @@
 import { CHUNK_BYTES, MAX_UPLOAD, ProtocolError, decodeBinary, subprotocols } from "./wire.js";
 
 const PAUSES = [0.5, 1, 2, 4, 5]; // seconds before the next attempt
+const SEARCH = [0.3, 12]; // the same for a game to watch, at a server of several processes; how often
 const SILENCE = 5000; // ms without a message where there should be frames: the line is dead
 const STEADY = 5000; // ms of an open connection after which failures are forgotten
 const UNASKED = new Set(["bad_action", "model", "recording"]); // errors that answer no question
@@ -189,6 +190,7 @@ export class Link {
     if (wasWelcome) return this.#retry(event.reason || "the connection was lost");
     // a refused handshake tells a page nothing; what the server says of itself must do
     if (health.games >= health.capacity) return this.#retry("all places are taken");
+    if (this.watch && this.#failures < SEARCH[1]) return this.#retry("looking for the game", SEARCH[0]);
     if (this.watch) return this.#end("over", "there is no such game, or it wants a token");
     if (this.#everWelcome) return this.#retry("the server does not let us in");
     this.#end("token", "the server did not let this page in");
@@ -198,8 +200,8 @@ export class Link {
     this.#on.state("over", { code, why });
   }
 
-  #retry(why) {
-    const pause = PAUSES[Math.min(this.#failures++, PAUSES.length - 1)];
+  #retry(why, pause = PAUSES[Math.min(this.#failures, PAUSES.length - 1)]) {
+    this.#failures++;
     const seconds = pause * (0.8 + 0.4 * Math.random()); // not all players at once
     this.#on.state("waiting", { seconds, why });
     this.#timer = setTimeout(() => this.open(), 1000 * seconds);

@@ -3,7 +3,7 @@
 import { forgetWatch, linkTo, memory, remember, takeAddress } from "./address.js";
 import { Bindings, make } from "./bindings.js";
 import { Controls, attachButton, attachPad, holdable } from "./controls.js";
-import { DEFAULTS, codesOf } from "./keys.js";
+import { codesOf } from "./keys.js";
 import { Link } from "./link.js";
 import { Meter } from "./meter.js";
 import { rewindWhile } from "./rewind.js";
@@ -11,36 +11,47 @@ import { Screen, drawObjects } from "./screen.js";
 import { Settings } from "./settings.js";
 import { Sound } from "./sound.js";
 import { Toast } from "./toast.js";
+import * as view from "./view.js";
 import { RESET, VERSION } from "./wire.js";
 
+const { $ } = view;
 const OVERLAY_EVERY = 500; // ms
-const AGENT = "worldsim web";
-const ENDS = {
-  over: "The game is over",
-  taken: "Played from elsewhere",
-  token: "This world wants a token",
-  version: "Another version",
-};
+const HELLO = { type: "hello", protocol: VERSION, agent: "worldsim web" };
+const ELSEWHERE = [100, 32]; // ms before the next try for the process that has our game; how many
 
-const $ = (id) => document.getElementById(id);
 const address = takeAddress();
 const toast = new Toast($("toast"));
 const settings = new Settings(memory("localStorage"));
+const meter = new Meter();
 const screen = new Screen($("stage"), $("screen"), shown);
 const controls = new Controls(act);
-const link = new Link({ state: showState, welcome, frame: receive, error: complain });
+const link = new Link({ state: setState, welcome, frame: receive, error: complain });
 
 let world = null; // the server's hello
 let resume = address.resume;
-let meter = new Meter();
 let sound = new Sound(null);
+let isOpen = false; // the game goes on
 let isPaused = false;
 let isRewinding = false;
+let isBackHeld = false;
 let isRecording = false;
 let seq = 0;
-let countdown = 0;
+let misses = 0; // connections to a process that does not have our game
 
 // From the server -----------------------------------------------------------------------------
+
+function setState(state, facts) {
+  isOpen = state === "open";
+  controls.isOn = isOpen;
+  if (isOpen) controls.forget();
+  expect();
+  view.showState(state, facts, world === null);
+}
+
+// Frames come by themselves only while the clock runs and somebody drives.
+function expect() {
+  link.expectsFrames = isOpen && !isPaused && !isRewinding && world.role === "driver";
+}
 
 function welcome(hello, isFirst) {
   const before = world;
@@ -55,41 +66,75 @@ function welcome(hello, isFirst) {
     sound.isOn = settings.sound;
     seq = 0;
     meter.pause();
-    begin().catch(complain);
-  } else if (before.role !== world.role) {
-    seq = 0; // a new driver counts from 1
-    controls.forget();
+    begin().catch(giveUp);
+  } else {
+    keepPlace(before);
+    if (before.role !== world.role) changeRole();
   }
-  showRole(before);
+  expect();
+  view.showRole(world);
+  if (world.role === "driver" && world.asking > (isFirst ? 0 : before.asking)) offerControls();
 }
 
 // Take up the game that was lost, if there is one; else begin one.
 async function begin() {
-  if (link.watch === null && !(await tookUp())) await start({ seed: newSeed() });
-  else await start({ keep: true });
-  showState("open", {});
+  const isBack = link.watch === null && resume !== null && (await tookUp());
+  if (isBack) remember("resume", resume);
+  else keepPlace(world);
+  const isNew = !isBack && world.role === "driver";
+  await start(isNew ? { seed: newSeed() } : { keep: true });
+  misses = 0;
+  setState("open", {});
 }
 
 async function tookUp() {
-  if (!resume) return false;
   try {
-    await link.ask({ type: "hello", protocol: VERSION, agent: AGENT, resume });
+    await link.ask({ ...HELLO, resume });
     return true;
   } catch (error) {
     if (error.code === "lost") throw error;
-    if (error.code === "elsewhere") {
-      link.open(); // another process of the server has it
+    if (error.code === "elsewhere" && ++misses < ELSEWHERE[1]) {
+      setTimeout(() => link.open(), ELSEWHERE[0]);
       throw error;
     }
-    keepResume(world.resume);
     toast.say("The game before is gone; this is a new one.");
     return false;
   }
 }
 
+function giveUp(error) {
+  if (error.code === "lost" || error.code === "elsewhere") return; // the link tries again
+  link.close();
+  setState("over", { code: "over", why: error.message });
+}
+
+// What a reload or a new connection comes back to.
+function keepPlace(before) {
+  const isDriver = world.role === "driver";
+  if (isDriver && before.role === "driver" && before.game !== world.game) return; // taken up
+  link.watch = isDriver ? null : world.game;
+  if (isDriver) forgetWatch();
+  resume = isDriver ? world.resume : null;
+  remember("resume", resume);
+}
+
+function changeRole() {
+  seq = 0; // a new driver counts from 1
+  controls.forget();
+  setPaused(false);
+  if (world.role === "driver") start({ keep: true }).catch(complain); // the clock may stand still
+  toast.say(world.role === "driver" ? "You have the controls." : "You gave the controls away.");
+}
+
+function offerControls() {
+  const give = make("button", { textContent: "Hand over", type: "button" });
+  give.addEventListener("click", handOver);
+  toast.say("A viewer asks for the controls.", give, 15000);
+}
+
 function start(options) {
   if (world.role === "viewer") {
-    link.say({ type: "start", keep: true, ...settings.wishes }); // a viewer's own; no answer
+    link.say({ type: "start", keep: true, ...settings.wishes }); // one's own; there is no answer
     return Promise.resolve();
   }
   const clock = isPaused || isRewinding ? "step" : "open";
@@ -112,7 +157,7 @@ function shown(frame) {
 }
 
 function complain(error) {
-  if (error.code !== "lost") toast.say(`${error.message[0].toUpperCase()}${error.message.slice(1)}.`);
+  if (error.code !== "lost") toast.say(view.sentence(error.message));
 }
 
 // What the player does ------------------------------------------------------------------------
@@ -129,14 +174,14 @@ function nudge() {
 }
 
 const order = (task) => () => {
-  if (link.isOpen && world.role === "driver") task().catch(complain);
+  if (isOpen && world.role === "driver") task().catch(complain);
 };
 
 const save = order(async () => {
   const { frame, blob } = await link.snapshot();
-  const url = URL.createObjectURL(blob);
-  make("a", { href: url, download: `${world.world}-${frame}.state` }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 10000);
+  const href = URL.createObjectURL(blob);
+  make("a", { href, download: `${world.world}-${frame}.state` }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 10000);
   toast.say("Saved as a file.");
 });
 
@@ -151,13 +196,19 @@ async function load(file) {
 
 const fork = order(async () => {
   const forked = await link.ask({ type: "fork" });
-  const href = linkTo({ token: link.token, resume: forked.resume });
-  const open = make("a", { href, target: "_blank", rel: "noopener", textContent: "Open it" });
+  const open = newTab(linkTo({ token: link.token, resume: forked.resume }), "Open it");
   toast.say(`A second game waits for ${forked.seconds} s.`, open, 1000 * forked.seconds);
 });
 
-const reset = order(() => setPaused(false).then(() => start({ seed: newSeed() })));
-const pause = order(() => setPaused(!isPaused).then(() => start({ keep: true })));
+const reset = order(() => {
+  setPaused(false);
+  return start({ seed: newSeed() });
+});
+
+const pause = order(() => {
+  setPaused(!isPaused);
+  return start({ keep: true });
+});
 
 const record = order(async () => {
   const answer = await link.ask({ type: "record", on: !isRecording });
@@ -166,155 +217,67 @@ const record = order(async () => {
   toast.say(isRecording ? "Recording on the server." : `Recorded as ${answer.name}.`);
 });
 
-async function setPaused(value) {
+function setPaused(value) {
   isPaused = value;
-  link.expectsFrames = !value;
+  expect();
   meter.pause();
   $("pause").setAttribute("aria-pressed", value);
-  hint(value ? "paused" : "");
+  view.hint(value ? "paused" : "");
 }
 
-const isBackHeld = { current: false };
-
 async function rewind(isHeld) {
-  isBackHeld.current = isHeld;
-  if (!isHeld || isRewinding || !link.isOpen || world.role !== "driver") return;
+  isBackHeld = isHeld;
+  if (!isHeld || isRewinding || !isOpen || world.role !== "driver") return;
   isRewinding = true;
+  expect();
   try {
     await start({ keep: true });
-    const tell = (seconds) => hint(`\u2212${seconds.toFixed(1)} s`);
-    await rewindWhile(() => isBackHeld.current, link, world.rate, nudge, tell);
+    const tell = (seconds) => view.hint(`\u2212${seconds.toFixed(1)} s`);
+    await rewindWhile(() => isBackHeld, link, world.rate, nudge, tell);
   } catch (error) {
     complain(error);
-  } finally {
-    isRewinding = false;
-    hint(isPaused ? "paused" : "");
-    meter.pause();
-    if (link.isOpen) await start({ keep: true }).catch(complain);
-    controls.forget();
   }
+  isRewinding = false;
+  setPaused(isPaused);
+  if (isOpen) await start({ keep: true }).catch(complain);
+  controls.forget();
+}
+
+function handOver() {
+  link.say({ ...HELLO, role: "viewer" });
+}
+
+function invite() {
+  const href = linkTo({ token: link.token, watch: world?.game });
+  const text = link.token ? "This link carries the token:" : "Whoever opens this watches:";
+  toast.say(text, newTab(href, href), 30000);
+}
+
+function newTab(href, textContent) {
+  return make("a", { href, textContent, target: "_blank", rel: "noopener" });
 }
 
 function newSeed() {
   return Math.floor(Math.random() * 2 ** 31);
 }
 
-function keepResume(token) {
-  resume = token;
-  remember("resume", token);
-}
-
-// What is seen ----------------------------------------------------------------------------------
-
-function hint(text) {
-  $("hint").textContent = text;
-  $("hint").hidden = !text;
-}
-
-function showState(state, { seconds, why, code }) {
-  document.body.dataset.state = state;
-  clearInterval(countdown);
-  const isOpen = state === "open";
-  const isFirst = world === null;
-  link.expectsFrames = isOpen && !isPaused && world.role === "driver";
-  controls.isOn = isOpen;
-  if (isOpen) controls.forget();
-  $("curtain").hidden = isOpen;
-  $("token-form").hidden = code !== "token";
-  $("again").hidden = !["waiting", "over"].includes(state) || code === "token" || code === "over";
-  $("own").hidden = !(code === "over" || code === "taken");
-  for (const button of $("tools").querySelectorAll("button")) button.disabled = !isOpen;
-  const titles = {
-    open: "Connected",
-    connecting: isFirst ? "Connecting" : "Reconnecting",
-    waiting: isFirst ? "No connection yet" : "Connection lost",
-    over: ENDS[code],
-  };
-  $("status-text").textContent = state === "over" ? "Not connected" : titles[state];
-  $("curtain-title").textContent = titles[state];
-  $("curtain-text").textContent = why ? `${why[0].toUpperCase()}${why.slice(1)}.` : "";
-  if (state === "waiting") {
-    const until = performance.now() + 1000 * seconds;
-    const tick = () => {
-      const left = Math.max(0, Math.ceil((until - performance.now()) / 1000));
-      $("curtain-text").textContent = `${why[0].toUpperCase()}${why.slice(1)}. Next try in ${left} s.`;
-    };
-    tick();
-    countdown = setInterval(tick, 250);
-  }
-  if (code === "token") $("token").focus();
-}
-
-function showRole(before) {
-  const isDriver = world.role === "driver";
-  document.body.dataset.role = world.role;
-  document.title = `${world.world} \u00b7 worldsim`;
-  $("world").textContent = world.world;
-  $("screen").setAttribute("aria-label", `The world ${world.world}, generated as you play`);
-  $("record").hidden = !world.can_record;
-  $("rewind").title = `Hold to go back, up to ${Math.round(world.rewind)} s (Backspace)`;
-  const canWalk = Object.keys(DEFAULTS).some((name) => name in world.bindings);
-  document.body.dataset.pads = canWalk ? "all" : "none";
-  if (isDriver) {
-    link.watch = null;
-    forgetWatch();
-    if (!resume || before?.role === "viewer") keepResume(world.resume);
-    else if (before !== null && before.game === world.game) keepResume(world.resume);
-  } else {
-    link.watch = world.game;
-    keepResume(null);
-  }
-  link.expectsFrames = isDriver && document.body.dataset.state === "open" && !isPaused;
-  const [count, asking] = [world.viewers, world.asking];
-  const people = count === 1 ? "1 viewer" : `${count} viewers`;
-  $("company").textContent = isDriver ? `You play. ${people}.` : `You watch. ${people}.`;
-  $("hand-over").hidden = !isDriver || count === 0;
-  $("watching-text").textContent = asking ? "Asked for the controls." : "You are watching.";
-  $("extras").textContent = world.sample_rate ? "" : "This world is silent.";
-  $("show-sound").disabled = !world.sample_rate;
-  if (isDriver && asking && (before?.asking ?? 0) < asking) {
-    const give = make("button", { textContent: "Hand over", type: "button" });
-    give.addEventListener("click", handOver);
-    toast.say("A viewer asks for the controls.", give, 15000);
-  }
-  if (!isDriver && before?.role === "driver") toast.say("You gave the controls away.");
-  if (isDriver && before?.role === "viewer") toast.say("You have the controls.");
-}
-
-function handOver() {
-  link.say({ type: "hello", protocol: VERSION, agent: AGENT, role: "viewer" });
-}
-
-function showFigures() {
-  const { fps, p50, p99, missed } = meter.figures();
-  $("fps").textContent = fps === null ? "\u2013" : fps.toFixed(1);
-  $("p50").textContent = p50 === null ? "\u2013" : `${Math.round(p50)} ms`;
-  $("p99").textContent = p99 === null ? "\u2013" : `${Math.round(p99)} ms`;
-  $("missed").textContent = missed;
-}
-
-function showPanel(isOpen) {
-  document.body.dataset.panel = isOpen ? "open" : "closed";
-  $("menu").setAttribute("aria-expanded", isOpen);
-  $(isOpen ? "close" : "menu").focus();
-}
-
 // What is pressed -------------------------------------------------------------------------------
 
 const once = (task) => (isDown) => isDown && task();
-const choose = () => link.isOpen && world.role === "driver" && $("file").click();
+const choose = () => isOpen && world.role === "driver" && $("file").click();
 const bindings = new Bindings($("actions"), controls, {
   KeyR: once(reset),
   KeyP: once(pause),
   Backspace: rewind,
   "Control+KeyS": once(save),
   "Control+KeyO": once(choose),
-  Escape: once(() => document.body.dataset.panel === "open" && showPanel(false)),
+  Escape: once(() => view.isPanelOpen() && view.showPanel(false)),
 });
 
 attachPad($("pad"), controls);
 attachButton($("fire"), "attack", controls);
 holdable($("rewind"), rewind);
+addEventListener("blur", () => rewind(false));
 
 const clicks = {
   save,
@@ -323,21 +286,16 @@ const clicks = {
   pause,
   reset,
   record,
+  invite,
   "hand-over": handOver,
-  ask: () => link.say({ type: "hello", protocol: VERSION, agent: AGENT, role: "driver" }),
+  ask: () => link.say({ ...HELLO, role: "driver" }),
   "default-keys": () => bindings.reset(),
-  menu: () => showPanel(document.body.dataset.panel !== "open"),
-  close: () => showPanel(false),
+  menu: () => view.showPanel(!view.isPanelOpen()),
+  close: () => view.showPanel(false),
   again: () => link.open(),
   own: () => {
-    link.watch = null;
-    keepResume(null);
+    link.watch = resume = null;
     link.open();
-  },
-  invite: () => {
-    const href = linkTo({ token: link.token, watch: world?.game });
-    const open = make("a", { href, target: "_blank", rel: "noopener", textContent: href });
-    toast.say(link.token ? "This link carries the token:" : "Whoever opens this watches:", open, 30000);
   },
 };
 for (const [id, task] of Object.entries(clicks)) $(id).addEventListener("click", () => task());
@@ -371,18 +329,18 @@ addEventListener("drop", (event) => {
   take([...event.dataTransfer.files]);
 });
 
-settings.attach({ figures: $("show-figures"), sound: $("show-sound"), objects: $("show-objects") });
-settings.attach({ quality: $("quality") });
+settings.attach({ figures: $("show-figures"), sound: $("show-sound") });
+settings.attach({ objects: $("show-objects"), quality: $("quality") });
 settings.changed = () => {
   sound.isOn = settings.sound;
   $("figures").hidden = !settings.figures;
-  if (link.isOpen && world) start({ keep: true }).catch(complain);
+  if (isOpen) start({ keep: true }).catch(complain);
 };
 settings.changed();
 
 for (const name of ["keydown", "pointerdown"]) addEventListener(name, () => sound.wake());
 addEventListener("hashchange", () => location.reload()); // a link was pasted over this page
-setInterval(showFigures, OVERLAY_EVERY);
+setInterval(() => view.showFigures(meter.figures()), OVERLAY_EVERY);
 
 link.token = address.token;
 link.watch = address.watch;
