@@ -17,6 +17,7 @@ import { RESET, VERSION } from "./wire.js";
 const { $ } = view;
 const OVERLAY_EVERY = 500; // ms
 const HELLO = { type: "hello", protocol: VERSION, agent: "worldsim web" };
+const STILL = 2000; // ms without a frame after which the player is told
 const ELSEWHERE = [100, 32]; // ms before the next try for the process that has our game; how many
 
 const address = takeAddress();
@@ -36,6 +37,7 @@ let isRewinding = false;
 let isBackHeld = false;
 let isRecording = false;
 let seq = 0;
+let lastShown = 0; // ms
 let misses = 0; // connections to a process that does not have our game
 
 // From the server -----------------------------------------------------------------------------
@@ -84,6 +86,7 @@ async function begin() {
   const isNew = !isBack && world.role === "driver";
   await start(isNew ? { seed: newSeed() } : { keep: true });
   misses = 0;
+  lastShown = performance.now();
   setState("open", {});
 }
 
@@ -149,7 +152,8 @@ function receive(frame) {
 function shown(frame) {
   link.say({ type: "ack", frame: frame.number });
   if (frame.flags & RESET) meter.restart();
-  meter.shown(frame, performance.now());
+  lastShown = performance.now();
+  meter.shown(frame, lastShown);
   if (frame.actionSeq >= seq) controls.seen();
   const hasObjects = frame.objects !== null && settings.objects;
   $("objects").hidden = !hasObjects;
@@ -340,7 +344,12 @@ settings.changed();
 
 for (const name of ["keydown", "pointerdown"]) addEventListener(name, () => sound.wake());
 addEventListener("hashchange", () => location.reload()); // a link was pasted over this page
-setInterval(() => view.showFigures(meter.figures()), OVERLAY_EVERY);
+setInterval(() => {
+  view.showFigures(meter.figures());
+  if (!isOpen || isPaused || isRewinding) return;
+  const isStill = performance.now() - lastShown > STILL; // paused by the driver, or a slow server
+  view.hint(isStill ? "waiting for a frame" : "");
+}, OVERLAY_EVERY);
 
 link.token = address.token;
 link.watch = address.watch;

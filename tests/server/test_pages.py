@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,6 +13,7 @@ from fake_world import FakeWorld
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
+from worldsim.cli import main
 from worldsim.server import door
 from worldsim.server.app import Running, ServeConfig, running
 from worldsim.server.pages import POLICY, load_pages
@@ -167,3 +169,12 @@ def test_one_address_cannot_ask_without_end(monkeypatch: pytest.MonkeyPatch) -> 
         assert statuses == [200] * 5 + [429] * 2
 
     serving(test)
+
+
+def test_a_made_up_token_is_told_as_a_link(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        assert main(["serve", "--host", "0.0.0.0", "--port", str(port)]) == 4
+
+    assert re.search(rf"http://[^/ ]+:{port}/#token=[\w-]{{43}}\b", capsys.readouterr().err)
