@@ -10,6 +10,7 @@ const SEARCH = [0.3, 12]; // the same for a game to watch, at a server of severa
 const SILENCE = 5000; // ms without a message where there should be frames: the line is dead
 const STEADY = 5000; // ms of an open connection after which failures are forgotten
 const UNASKED = new Set(["bad_action", "model", "recording"]); // errors that answer no question
+const TRY_LATER = 1013; // a close code: full, or the game is over
 const FINAL = { 1000: "over", 4001: "version", 4002: "taken" }; // close codes
 
 export class ServerError extends Error {
@@ -56,12 +57,14 @@ export class Link {
     const health = await askHealth();
     if (attempt !== this.#attempt) return;
     if (health === null) return this.#retry("the server does not answer");
+    const isFull = health.games >= health.capacity;
+    if (isFull && !this.watch) return this.#retry("all places are taken");
     const path = this.watch ? `/watch/${encodeURIComponent(this.watch)}` : "/";
     const url = `${location.origin.replace(/^http/, "ws")}${path}`;
     const socket = new WebSocket(url, subprotocols(this.token));
     socket.binaryType = "arraybuffer";
     socket.onmessage = (event) => this.#take(event.data);
-    socket.onclose = (event) => this.#lost(event, health);
+    socket.onclose = (event) => this.#lost(event);
     this.#socket = socket;
   }
 
@@ -182,16 +185,26 @@ export class Link {
     this.#retry(why);
   }
 
-  #lost(event, health) {
+  #lost({ code, reason }) {
     const wasWelcome = this.#wasWelcome;
     this.#leave();
-    if (wasWelcome && event.code in FINAL) return this.#end(FINAL[event.code], event.reason);
-    if (wasWelcome && event.code === 1013 && this.watch) return this.#end("over", event.reason);
-    if (wasWelcome) return this.#retry(event.reason || "the connection was lost");
-    // a refused handshake tells a page nothing; what the server says of itself must do
+    if (wasWelcome && code in FINAL) return this.#end(FINAL[code], reason);
+    if (code === TRY_LATER && this.watch) return this.#end("over", reason);
+    if (code === TRY_LATER || wasWelcome) return this.#retry(reason || "the connection was lost");
+    this.#refused();
+  }
+
+  // A refused handshake tells a page nothing; what the server says of itself must do.
+  async #refused() {
+    const attempt = this.#attempt;
+    const health = await askHealth();
+    if (attempt !== this.#attempt) return;
+    if (health === null) return this.#retry("the server does not answer");
+    if (this.watch) {
+      if (this.#failures < SEARCH[1]) return this.#retry("looking for the game", SEARCH[0]);
+      return this.#end("over", "there is no such game, or it wants a token");
+    }
     if (health.games >= health.capacity) return this.#retry("all places are taken");
-    if (this.watch && this.#failures < SEARCH[1]) return this.#retry("looking for the game", SEARCH[0]);
-    if (this.watch) return this.#end("over", "there is no such game, or it wants a token");
     if (this.#everWelcome) return this.#retry("the server does not let us in");
     this.#end("token", "the server did not let this page in");
   }

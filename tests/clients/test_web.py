@@ -183,12 +183,23 @@ def test_a_viewer_watches_and_is_given_the_controls(browser: Any) -> None:
             driver.page.keyboard.down("ArrowUp")
             viewer.until(lambda: viewer.action == FORWARD)
             viewer.page.keyboard.up("Space")
+            driver.page.keyboard.up("ArrowUp")
+            driver.page.click("#pause")  # who takes over should not find a world that stands still
             viewer.page.click("#ask")
             driver.page.click("#toast button")
             viewer.until(lambda: viewer.role == "driver")
             driver.until(lambda: driver.role == "viewer")
             viewer.page.keyboard.down("Space")
             driver.until(lambda: driver.action == ATTACK)
+
+
+def test_a_full_server_is_waited_for(browser: Any) -> None:
+    with server_of(rate=RATE, max_sessions=1) as server, tab(browser, server.url) as first:
+        first.opened()
+        with tab(browser, server.url) as second:
+            second.until(lambda: "All places are taken" in second.text("#curtain-text"))
+            first.page.goto("about:blank")
+            second.opened()
 
 
 def test_a_chosen_key_is_kept(browser: Any) -> None:
