@@ -2,6 +2,7 @@
 
 const FRAMES = 180;
 const LATENCIES = 300;
+const SHORTEST = 500; // ms: a rate over less than that says nothing
 
 export class Meter {
   #times = []; // when frames were shown, ms
@@ -44,9 +45,9 @@ export class Meter {
 
   figures() {
     const [first, last] = [this.#times[0], this.#times.at(-1)];
-    const count = this.#times.length;
+    const isLong = last - first >= SHORTEST; // false without any
     return {
-      fps: count < 2 ? null : (1000 * (count - 1)) / (last - first),
+      fps: isLong ? (1000 * (this.#times.length - 1)) / (last - first) : null,
       p50: quantile(this.#latencies, 0.5),
       p99: quantile(this.#latencies, 0.99),
       missed: this.missed,
