@@ -206,6 +206,7 @@ async def _run(world: "World", config: ServeConfig) -> int:
             "serving %s at %s, %g ticks per second, %d places",
             *(world.name, serving.url, rate, serving.places),
         )
+        log.info("in a browser: %s/", serving.url.replace("ws", "http", 1))
         ends: set[asyncio.Future[Any]] = {stopped, serving.ticking}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if stopped.done():

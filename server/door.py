@@ -21,6 +21,7 @@ from worldsim.server.handshake import (
 )
 from worldsim.server.lobby import Lobby
 from worldsim.server.metrics import CONTENT_TYPE
+from worldsim.server.pages import answer, is_page_request, load_pages
 from worldsim.server.scheduler import Scheduler
 from worldsim.server.session import Session
 
@@ -28,8 +29,10 @@ log = logging.getLogger("worldsim.server")
 
 MAX_VIEWERS = 64  # of all games together
 KNOCKS = (20.0, 60)  # attempts of one address: per second, and at once
+LOOKS = (100.0, 400)  # files of the web client, the same: a page is a dozen of them
 TRY_AGAIN_LATER, BROKEN = 1013, 1011  # close codes
 WATCH = "/watch/"
+PLAIN = ("/healthz", "/metrics")  # for machines, over plain HTTP
 
 
 class Door:
@@ -43,16 +46,20 @@ class Door:
         self._house = house
         self._places = places
         self._window = window
-        self._taps = Taps(*KNOCKS)
+        self._taps, self._page_taps = Taps(*KNOCKS), Taps(*LOOKS)
+        self._pages = load_pages()
         lobby.metrics.capacity.set(places)
 
     def check(self, connection: ServerConnection, request: Request) -> Response | None:
         """Before the handshake: an HTTP answer for who may not come in, else None."""
         path = path_of(request)
         address = connection.remote_address[0] if connection.remote_address else ""
-        refused = self._refuse(request, path, address)
+        is_page = path not in PLAIN and is_page_request(request)
+        refused = self._refuse(request, path, address, is_page)
         if path == "/healthz" and (refused is None or refused.reason not in ("host", "origin")):
             return self._health(connection)  # also to those who have no token, or no place
+        if refused is None and is_page:
+            return answer(self._pages.get(path), request)
         if refused is None and path == "/metrics":
             if self._house.token is None and not is_loopback(address):
                 refused = Refusal(HTTPStatus.FORBIDDEN, "metrics", "only from this machine\n")
@@ -97,12 +104,13 @@ class Door:
         finally:
             self._lobby.metrics.sessions.dec()
 
-    def _refuse(self, request: Request, path: str, address: str) -> Refusal | None:
-        if not self._taps.allows(address, time.monotonic()):
+    def _refuse(self, request: Request, path: str, address: str, is_page: bool) -> Refusal | None:
+        taps = self._page_taps if is_page else self._taps
+        if not taps.allows(address, time.monotonic()):
             sentence = "too many attempts; slow down\n"
             return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "rate", sentence)
-        refused = refusal(request.headers, request.path, self._house)
-        if refused is not None or path == "/metrics":
+        refused = refusal(request.headers, request.path, self._house, is_public=is_page)
+        if refused is not None or is_page or path == "/metrics":
             return refused
         if path.startswith(WATCH) and self._lobby.is_elsewhere(path.removeprefix(WATCH)):
             sentence = "another worker has that game; connect again\n"

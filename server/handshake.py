@@ -59,8 +59,10 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def refusal(headers: Headers, path: str, house: House) -> Refusal | None:
-    """Why the request is refused, or None when it may go on."""
+def refusal(
+    headers: Headers, path: str, house: House, *, is_public: bool = False
+) -> Refusal | None:
+    """Why the request is refused, or None when it may go on; what is public needs no token."""
     host = ", ".join(headers.get_all("Host"))
     try:
         name = urlsplit(f"//{host}").hostname or ""
@@ -77,7 +79,7 @@ def refusal(headers: Headers, path: str, house: House) -> Refusal | None:
     if "token" in asked:
         sentence = "no token in an address: addresses are logged; see docs/protocol.md\n"
         return Refusal(HTTPStatus.UNAUTHORIZED, "token", sentence)
-    if house.token is not None and not _has_token(headers, house.token):
+    if not is_public and house.token is not None and not _has_token(headers, house.token):
         sentence = "a token is needed: Authorization: Bearer TOKEN\n"
         return Refusal(HTTPStatus.UNAUTHORIZED, "token", sentence)
     return None

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import socket
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
@@ -68,7 +69,7 @@ class Serve:
         token = os.environ.get("WORLDSIM_TOKEN") if self.token is None else self.token
         if token is None and not is_loopback(self.host) and not self.insecure:
             token = secrets.token_urlsafe(32)
-            say(f"the token of this server is {token}")
+            say(f"the token of this server is {token}; for a browser, {self._link(token)}")
         config = ServeConfig(
             host=self.host,
             port=self.port,
@@ -89,6 +90,13 @@ class Serve:
         from worldsim.world import World
 
         return run(World.load(self.world, device=self.device, flow_steps=self.k), config)
+
+    def _link(self, token: str) -> str:
+        """The web client with the token behind #, which a browser sends to nobody."""
+        scheme = "http" if self.certfile is None else "https"
+        host = socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host
+        name = f"[{host}]" if ":" in host else host
+        return f"{scheme}://{name}:{self.port}/#token={token}"
 
     def _arguments(self) -> list[str]:
         """The command line of one worker, without port and token."""
