@@ -38,6 +38,8 @@ CONTEXT_NOISE = 0.4  # at most, against tokens of unit root mean square
 FORGET_ACTIONS = 0.1  # share of chunks whose past actions are hidden from the trunk
 PICTURES = 16  # means that are decoded per update, and as many samples
 NEWS = 32  # frames on either side whose news are judged per update
+# an imagined past is soon in another place than the real one, and then all would be new
+NEWS_TICKS = 6
 PICTURE_WEIGHT, MOVED_WEIGHT, NEWS_WEIGHT = 0.3, 1.0, 0.2
 SAMPLE_STEPS = 2  # of the flow
 CRITIC_FROM = 0.1  # of the way: before, samples are wrong in ways that need no critic
@@ -51,7 +53,7 @@ class Context:
     latents: Tensor  # (L, T, P, C)
     pictures: Tensor  # (L, T, 3, H, W)
     levels: Tensor  # (L, T), standard deviation of the noise in the latents
-    imagined: Tensor  # bool (L, T), they are the model's own
+    age: Tensor  # int (L, T), for how many ticks they have been the model's own; 0: real
 
 
 class DynamicsStage:
@@ -82,8 +84,8 @@ class DynamicsStage:
             context = self._context(lanes, pixels, latents, known, actions, free_ticks)
             frames = self._frames(lanes, context, known, actions)
             target, real = latents[:, 1:].flatten(0, 1), pixels[:, 1:].flatten(0, 1)
-            imagined = context.imagined.flatten()
-            losses = self._losses(frames, imagined, target, real, judged=progress >= CRITIC_FROM)
+            age = context.age.flatten()
+            losses = self._losses(frames, age, target, real, judged=progress >= CRITIC_FROM)
         take_step(self.optimizers, losses["loss"], self.model)
         return {k: v.detach() for k, v in losses.items()}
 
@@ -128,7 +130,7 @@ class DynamicsStage:
         shown = pixels[:, :-1].clone()
         noised = level.nonzero()[:, 0]
         shown[noised] = _blur(shown[noised], level[noised].view(-1, 1, 1, 1, 1) / CONTEXT_NOISE)
-        imagined = torch.zeros(count, ticks, dtype=torch.bool)
+        age = torch.zeros(count, ticks, dtype=torch.int64)
         lanes.latent, lanes.picture = lanes.latent.clone(), lanes.picture.clone()
         if lanes.free.any():
             rows, state = lanes.free_rows()
@@ -140,8 +142,8 @@ class DynamicsStage:
             seen[rows, begin:], shown[rows, begin:] = self._imagine(
                 lanes, state, known[:, begin:], actions[:, begin:]
             )
-            imagined[rows, begin + 1 :] = True
-        return Context(seen, shown, level[:, None].expand(count, ticks), imagined)
+            age[rows, begin:] = torch.arange(ticks - begin)
+        return Context(seen, shown, level[:, None].expand(count, ticks), age)
 
     @torch.no_grad()
     def _read(self, *inputs: Any) -> tuple[Tensor, TrunkState]:
@@ -202,11 +204,11 @@ class DynamicsStage:
         return Frames(moved, chosen, context.levels.flatten())
 
     def _losses(
-        self, frames: Frames, imagined: Tensor, target: Tensor, real: Tensor, *, judged: bool
+        self, frames: Frames, age: Tensor, target: Tensor, real: Tensor, *, judged: bool
     ) -> dict[str, Tensor]:
-        """All losses: `target` (N, P, C) and `real` (N, 3, H, W) are what really came, `imagined`
-        (N,) says what was predicted from an imagined past."""
-        head = self._dynamics.head
+        """All losses: `target` (N, P, C) and `real` (N, 3, H, W) are what really came, `age` (N,)
+        says for how long the past had been imagined."""
+        head, imagined = self._dynamics.head, age > 0
         lesson = exercise(head, frames, target)
         rows = lesson.is_mean.nonzero()[:, 0]
         rows = rows[torch.randperm(len(rows))[:PICTURES]]
@@ -222,7 +224,7 @@ class DynamicsStage:
         opinion = self._paint(painted, real[rows], judged=judged, faithful=FAITHFUL)
         losses |= {"sample": opinion.pop("paint"), **opinion}
         losses["news"] = torch.zeros(())
-        for chosen, free in ((~imagined, False), (imagined, True)):
+        for chosen, free in ((~imagined, False), (imagined & (age <= NEWS_TICKS), True)):
             rows = chosen.nonzero()[:, 0]
             rows = rows[torch.randperm(len(rows))[:NEWS]]
             if len(rows):
