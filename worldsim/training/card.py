@@ -54,9 +54,10 @@ def record_measurement(folder: Path, report: Mapping[str, Any]) -> None:
 def _history(history: list[dict[str, Any]]) -> list[str]:
     if not history:
         return ["No account was kept."]
-    rows = ["| command | frames | hours | threads | tokenizer updates | dynamics updates |"]
-    rows.append("| --- | --- | --- | --- | --- | --- |")
-    keys = ("command", "frames", "hours", "threads", "tokenizer_steps", "dynamics_steps")
+    heads = "command | frames | hours | threads | tokenizer updates | actions | dynamics"
+    rows = [f"| {heads} |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    steps = ("tokenizer_steps", "actions_steps", "dynamics_steps")
+    keys = ("command", "frames", "hours", "threads", *steps)
     return rows + ["| " + " | ".join(str(run.get(k, "")) for k in keys) + " |" for run in history]
 
 
