@@ -14,7 +14,9 @@ import pytest
 from odd import write_odd
 from PIL import Image
 
-from worldsim.errors import DataError, MachineError
+from worldsim.data.video import read_frames
+from worldsim.errors import DataError, MachineError, WorldsimError
+from worldsim.folder import read_config
 from worldsim.training import latents
 from worldsim.training.metrics import Metrics, read_metrics
 from worldsim.training.run import train
@@ -41,6 +43,61 @@ def test_a_few_updates_give_a_world_that_plays(run: Path) -> None:
     assert world.fps == 35.0
     assert out.frame.shape == (1, *SIZE, 3)
     assert sorted(world.bindings.values()) == list(range(8))
+
+
+def test_its_codes_are_inferred_from_frames(run: Path) -> None:
+    world = World.load(run / "world")
+    frames = read_frames(FIXTURE / "doom-hall-010200.mkv", SIZE, count=80)
+
+    codes = world.infer_actions(frames)
+
+    assert codes is not None and codes.shape == (79,)
+    assert set(codes.tolist()) <= set(range(world.num_actions))
+    with pytest.raises(ValueError, match="frames must be at least two"):
+        world.infer_actions(frames[:1])
+
+
+def test_few_labels_name_the_codes(run: Path, tmp_path: Path) -> None:
+    train(
+        FIXTURE,
+        tmp_path,
+        steps=2,
+        init=run / "world",
+        tokenizer_share=0.0,
+        actions="few",
+        labels=FIXTURE,
+        preset="small",
+    )
+
+    world = World.load(tmp_path / "world")
+    assert {"forward", "turn_left"} <= world.bindings.keys()
+    assert len(world.actions) == 8
+    with pytest.raises(ValueError, match="labels is a folder of recordings"):
+        train(FIXTURE, tmp_path, actions="few")
+
+
+def test_labelled_actions_have_the_names_of_the_side_file_and_no_model(tmp_path: Path) -> None:
+    train(FIXTURE, tmp_path / "run", steps=2, actions="labelled", preset="small")
+
+    world = World.load(tmp_path / "run" / "world")
+    assert list(world.bindings)[:3] == ["noop", "forward", "backward"]
+    assert world.infer_actions(np.zeros((2, *SIZE, 3), dtype=np.uint8)) is None
+
+
+def test_learned_actions_need_no_side_file_and_may_begin_in_a_labelled_world(
+    tmp_path: Path,
+) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    shutil.copy(FIXTURE / "doom-hall-010200.mkv", videos / "a.mkv")
+    labelled = train(FIXTURE, tmp_path / "old", steps=1, actions="labelled", preset="small")
+
+    learned = train(videos, tmp_path / "new", steps=8, init=labelled, preset="small")
+
+    assert read_config(learned).learned_actions
+    assert World.load(learned).infer_actions(np.zeros((3, *SIZE, 3), np.uint8)) is not None
+    with pytest.raises(WorldsimError, match="its actions are learned; use --actions learned"):
+        train(FIXTURE, tmp_path / "back", steps=1, init=learned, actions="labelled")
 
 
 def test_the_plan_and_the_metrics_are_written(run: Path) -> None:

@@ -46,7 +46,7 @@ def nmi(tables: Floats) -> Floats:
     joint = _shares(tables)
     control, code = _entropy(joint.sum(axis=-1)), _entropy(joint.sum(axis=-2))
     both = _entropy(joint.reshape(*joint.shape[:-2], -1))
-    return _divide(2 * (control + code - both), control + code)
+    return _divide(2 * np.maximum(control + code - both, 0), control + code)
 
 
 def purity(tables: Floats) -> Floats:

@@ -33,9 +33,7 @@ def fit_bindings(folder: Path, labelled: Path, cache: Path, *, labels: int = LAB
     """
     world = World.load(folder)
     if not world.config.learned_actions:
-        raise WorldsimError(
-            f"{world.name} was trained on labelled actions; there is no code to fit"
-        )
+        raise WorldsimError(f"{world.name}: its actions are labelled; there is no code to fit")
     found = only_labelled(look(labelled))
     footage = read_labels(read_footage(found, world.frame_size, world.fps, cache, min_frames=2))
     places = [(e, t) for e, a in enumerate(footage.actions) for t in np.flatnonzero(a[1:] >= 0) + 1]
