@@ -23,7 +23,7 @@ def infer_codes(
         end = min(begin + BATCH, len(frames) - 1)
         pixels = to_pixels(torch.from_numpy(np.array(frames[begin : end + 1])).to(device))
         first = max(begin - 1, 0)
-        z = torch.as_tensor(latents[first : end + 1]).to(device).float()
+        z = latents[first : end + 1].to(device).float()
         now = z[begin - first : -1]
         before = z[:-2] if begin else torch.cat([z[:1], z[:-2]])
         logits = encoder(before, now, z[begin - first + 1 :], cost_volume(pixels[:-1], pixels[1:]))

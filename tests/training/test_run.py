@@ -16,6 +16,7 @@ from PIL import Image
 
 from worldsim.data.video import read_frames
 from worldsim.errors import DataError, MachineError, WorldsimError
+from worldsim.evaluation.run import evaluate
 from worldsim.folder import read_config
 from worldsim.training import latents
 from worldsim.training.metrics import Metrics, read_metrics
@@ -55,6 +56,28 @@ def test_its_codes_are_inferred_from_frames(run: Path) -> None:
     assert set(codes.tolist()) <= set(range(world.num_actions))
     with pytest.raises(ValueError, match="frames must be at least two"):
         world.infer_actions(frames[:1])
+
+
+def test_its_codes_can_be_graded(run: Path) -> None:
+    report = evaluate(
+        World.load(run / "world"),
+        FIXTURE,
+        tier="smoke",
+        blocks=["lam"],
+        twin=None,
+        out=None,
+        log=lambda text: None,
+    )
+
+    found = report["lam"]
+    assert isinstance(found, dict)
+    assert 1.0 <= found["perplexity"]["value"] <= 8.0
+    assert 0.0 <= found["map_200"]["value"] <= 1.0
+    assert 0.0 <= found["cycle"]["value"] <= 1.0
+    assert {key for key, graded in found.items() if graded["value"] is None} == {
+        "map_1000",  # the recording is too short
+        "delta4_twin",
+    }
 
 
 def test_few_labels_name_the_codes(run: Path, tmp_path: Path) -> None:

@@ -147,6 +147,8 @@ def _twin(
 ) -> Graded:
     if twin is None:
         return missing("no twin was given: --twin WORLD, trained on the true controls")
+    if twin.frame_size != library.frame_size:
+        return missing(f"the twin's frames are {twin.frame_size}, not {library.frame_size}")
     if not library.has_controls or not windows:
         return missing("a twin needs recordings with side files")
     log(f"grading the twin {twin.name}: true against random controls")

@@ -44,7 +44,8 @@ def write_card(folder: Path, config: WorldConfig) -> None:
 
 def record_measurement(folder: Path, report: Mapping[str, Any]) -> None:
     """Put the figures of an `eval` report into config.json and the card."""
-    graded = {k: v for k, v in report.items() if isinstance(v, dict) and "value" in v}
+    flat = {**report, **{f"lam.{k}": v for k, v in report.get("lam", {}).items()}}
+    graded = {k: v for k, v in flat.items() if isinstance(v, dict) and "value" in v}
     config = read_config(folder)
     training = {**config.training, "measured": graded}
     write_config(folder, replace(config, training=training))

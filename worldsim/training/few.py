@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from worldsim.bindings import bind_by_labels, bound
-from worldsim.errors import WorldsimError
+from worldsim.errors import DataError, WorldsimError
 from worldsim.folder import read_config, write_config
 from worldsim.training.card import write_card
 from worldsim.training.footage import look, read_footage
@@ -37,6 +37,8 @@ def fit_bindings(folder: Path, labelled: Path, cache: Path, *, labels: int = LAB
     found = only_labelled(look(labelled))
     footage = read_labels(read_footage(found, world.frame_size, world.fps, cache, min_frames=2))
     places = [(e, t) for e, a in enumerate(footage.actions) for t in np.flatnonzero(a[1:] >= 0) + 1]
+    if not places:
+        raise DataError(f"{labelled}: no frame here has a known control")
     chosen = np.random.default_rng(0).permutation(len(places))[:labels]
     controls, codes = [], []
     for episode, t in (places[i] for i in chosen):
