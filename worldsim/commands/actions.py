@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from worldsim.errors import DataError
+from worldsim.errors import DataError, MachineError
 
 if TYPE_CHECKING:
     from worldsim.training.few import Fit
@@ -61,9 +61,12 @@ class Actions:
         from worldsim.world import World
 
         folder = find_world(self.world)
-        found = self._fit(folder)
-        if self.bind:
-            bind_by_hand(folder, self.bind)
+        try:
+            found = self._fit(folder)
+            if self.bind:
+                bind_by_hand(folder, self.bind)
+        except OSError as error:  # the worlds of an installation may not be ours to change
+            raise MachineError(f"{folder}: {error.strerror}; bind in a copy of it") from error
         world = World.load(folder)
         atlas = draw_atlas(world, scenes=self.scenes, ticks=self.frames)
         write_atlas(atlas, world.fps, self.out)

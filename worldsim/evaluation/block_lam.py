@@ -178,7 +178,7 @@ def _mean(graded: Sequence[Graded]) -> Graded:
     """Of value and bounds; the units are the same ones."""
     mean: Graded = dict(graded[0])
     for key in ("value", "lo", "hi"):
-        numbers = [float(g[key]) for g in graded if isinstance(g[key], int | float)]
+        numbers = [n for g in graded if isinstance(n := g[key], float)]
         mean[key] = float(np.mean(numbers)) if numbers else None
     return mean
 

@@ -19,7 +19,7 @@ from worldsim.training.exercises import motion_loss
 from worldsim.training.loop import matrix_optimizers, take_step
 from worldsim.training.streams import Streams
 
-USAGE_WEIGHT = 0.03  # of the use of all codes, against pictures and latents
+USAGE_WEIGHT = 0.01  # of the use of all codes, against pictures and latents
 
 
 class ActionsStage:
