@@ -9,7 +9,7 @@ def wanted(held: Set[str]) -> tuple[str, ...]:
     """Controls in the order of preference; the first that a world has is the one.
 
     Opposite keys cancel; firing wins over walking; a walk with a turn is the combined control, or
-    the turn alone in a world without it.
+    the turn alone in a world without it. A world seen from the side has left, right, up and down.
     """
     ahead = (UP in held) - (DOWN in held)
     turn = (RIGHT in held) - (LEFT in held)
@@ -21,9 +21,9 @@ def wanted(held: Set[str]) -> tuple[str, ...]:
     if walk and side:
         names.append(f"{walk}_{side}")
     if side:
-        names.append(f"turn_{side}")
+        names += [f"turn_{side}", side]
     if walk:
-        names.append(walk)
+        names += [walk, {"forward": "up", "backward": "down"}[walk]]
     return (*names, "noop")
 
 

@@ -26,6 +26,7 @@ from worldsim.dynamics.head import Head, Move, Moved, with_registers
 from worldsim.dynamics.layers import FeedForward
 
 CODE_SIZE = 8  # numbers in which codes are told apart
+SHARPNESS = 8.0  # of the soft choice: closeness to a code is between minus this and this
 REACH = (2, 5)  # shifts that are tried, down and across, in pixels of the halved picture
 PARTS = (3, 4)  # of the picture, down and across, whose shifts are told apart
 
@@ -66,8 +67,9 @@ class ActionEncoder(nn.Module):
         x = with_registers(x, self.config) + self.places + self.motion(motion)[:, None]
         for layer in self.layers:
             x = layer(x)
-        points = self.point(self.norm(x).mean(dim=1)).float()
-        return -torch.cdist(points, self.codes.float()).square()
+        points = F.normalize(self.point(self.norm(x).mean(dim=1)).float(), dim=-1)
+        # of unit length: free points run away from all codes but one, and no gradient comes back
+        return SHARPNESS * points @ F.normalize(self.codes.float(), dim=-1).T
 
 
 class LatentActions(nn.Module):

@@ -39,17 +39,23 @@ LONG = {  # in the order of README: each needs what the ones before it left behi
         "worldsim record doom-hall --out recordings --minutes 0.5"
     ),
     "worldsim data scan recordings": "worldsim data scan recordings",
-    "worldsim train recordings --actions labelled --out runs/mine --minutes 240": (
-        "worldsim train recordings --actions labelled --out runs/mine --steps 2"
+    "worldsim train recordings --out runs/mine --minutes 240": (
+        "worldsim train recordings --out runs/mine --steps 8"
+    ),
+    "worldsim actions runs/mine/world --out atlas": (
+        "worldsim actions runs/mine/world --out atlas --scenes 1 --frames 2"
     ),
     "worldsim play runs/mine/world": (
         "worldsim play runs/mine/world --headless --frames 5 --out mine.mp4"
     ),
+    "worldsim actions runs/mine/world --fit recordings --labels 200": (
+        "worldsim actions runs/mine/world --fit recordings --labels 200 --scenes 1 --frames 2"
+    ),
     "worldsim record doom-hall --out held-out --minutes 20 --seed 100000": (
         "worldsim record doom-hall --out held-out --minutes 0.5 --seed 100000"
     ),
-    "worldsim eval runs/mine/world --data held-out": (
-        "worldsim eval runs/mine/world --data held-out --tier smoke"
+    "worldsim eval runs/mine/world --data held-out --blocks world,lam": (
+        "worldsim eval runs/mine/world --data held-out --blocks world,lam --tier smoke"
     ),
 }
 SERVED = "worldsim serve doom-hall --port 8765"

@@ -41,6 +41,7 @@ class WorldConfig:
     tokenizer: TokenizerConfig
     dynamics: DynamicsConfig
     noise_scale: float = 1.0  # of the noise that frames are sampled from; less is calmer
+    learned_actions: bool = False  # the codes were learned, and model.safetensors can infer them
     start_actions: list[int] = field(default_factory=list)  # between the frames of the start clip
     training: dict[str, Any] = field(default_factory=dict)  # the account that the model card tells
 

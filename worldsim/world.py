@@ -17,8 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from worldsim import start
+from worldsim.codes import infer_codes
 from worldsim.dynamics import Dynamics
 from worldsim.dynamics.flow import STEPS
+from worldsim.dynamics.latent_actions import ActionEncoder
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights
 from worldsim.snapshot import decode_state, encode_state
 from worldsim.state import WorldState
@@ -63,6 +65,7 @@ class WorldModel(nn.Module):
         super().__init__()
         self.tokenizer = Tokenizer(config.tokenizer)
         self.dynamics = Dynamics(config.dynamics)
+        self.actions = ActionEncoder(config.dynamics) if config.learned_actions else None
 
 
 class World:
@@ -228,10 +231,16 @@ class World:
         """The state in a snapshot; CheckpointError if it is damaged or of another world."""
         return decode_state(data, self.hash, self.device)
 
+    @torch.inference_mode()
     def infer_actions(self, frames: Frames) -> NDArray[np.int64] | None:
         """(T, H, W, 3) -> the codes (T - 1,) that the latent action model sees; None: this world
         was trained on labelled actions and has no such model."""
-        return None
+        if self._model.actions is None:
+            return None
+        self._check_frames(frames)
+        if frames.ndim != 4 or len(frames) < 2:
+            raise ValueError(f"frames must be at least two, (T, H, W, 3), got {frames.shape}")
+        return infer_codes(self._model.actions, frames, self._encode(frames[None])[0])
 
     def _look(self, frames: Frames, actions: ArrayLike | None) -> WorldState:
         """The state after a context of frames (B, T, H, W, 3)."""

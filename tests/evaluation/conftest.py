@@ -145,8 +145,35 @@ class ToyWorld:
         moved = ToyState(tuple((*place.tolist(), 0) for place in places))
         return moved, output([self.spoil(frame) for frame in frames])
 
+    def infer_actions(self, frames: Frames) -> npt.NDArray[np.int64] | None:
+        return None
+
     def reconstruct(self, frames: Frames, clear_cache: bool = False) -> Frames:
         return np.stack([self.spoil(frame) for frame in frames])
+
+
+class CodedWorld(ToyWorld):
+    """The toy game with codes of its own: the controls in reverse order, or code 0 for all."""
+
+    def __init__(self, *, is_blind: bool = False, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.is_blind = is_blind
+
+    def step(self, state: Any, action: Any) -> Any:
+        return super().step(state, 7 - np.asarray(action))
+
+    def infer_actions(self, frames: Frames) -> npt.NDArray[np.int64] | None:
+        if self.is_blind:
+            return np.zeros(len(frames) - 1, dtype=np.int64)
+        places = [find(frame) for frame in frames]
+        codes = []
+        for t in range(1, len(frames)):
+            lit = is_lit(frames[t])
+            reached = [
+                c for c in range(8) if (move(places[t - 1], c) == places[t]).all() and not lit
+            ]
+            codes.append(7 - (5 if lit else (reached or [0])[0]))
+        return np.array(codes, dtype=np.int64)
 
 
 def blur(frame: Frames) -> Frames:
@@ -240,5 +267,8 @@ def make_world() -> "Callable[..., World]":
         "loud": lambda: ToyWorld(partial(noisy, spread=50.0)),
         "frozen": lambda: ToyWorld(is_frozen=True),
         "deaf": lambda: ToyWorld(is_deaf=True),
+        "coded": CodedWorld,
+        "coded deaf": lambda: CodedWorld(is_deaf=True),
+        "blind": lambda: CodedWorld(is_blind=True),
     }
     return lambda kind: cast("World", makers[kind]())

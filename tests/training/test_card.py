@@ -24,6 +24,7 @@ def test_figures_go_into_the_config_and_the_card(tmp_path: Path) -> None:
         "command": "eval",
         "g1": {"value": 1.25, "lo": 1.0, "hi": 1.5, "n": 40},
         "cfr4": {"value": None, "lo": None, "hi": None, "n": 0, "why": "no game"},
+        "lam": {"nmi": {"value": 0.3, "lo": 0.25, "hi": 0.35, "n": 40}},
         "frozen": {"g1": {"value": 0.0, "lo": 0.0, "hi": 0.0, "n": 40}},
     }
 
@@ -31,8 +32,9 @@ def test_figures_go_into_the_config_and_the_card(tmp_path: Path) -> None:
 
     card = (tmp_path / "README.md").read_text()
     assert "| g1 | 1.25 | 1 .. 1.5 | 40 |" in card
+    assert "| lam.nmi | 0.3 | 0.25 .. 0.35 | 40 |" in card
     assert "cfr4" not in card
-    assert set(read_config(tmp_path).training["measured"]) == {"g1", "cfr4"}
+    assert set(read_config(tmp_path).training["measured"]) == {"g1", "cfr4", "lam.nmi"}
 
 
 def test_known_failures_and_the_notice_stand_in_the_card(tmp_path: Path) -> None:

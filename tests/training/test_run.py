@@ -16,7 +16,10 @@ from odd import write_odd
 from PIL import Image
 from safetensors.torch import load_file
 
-from worldsim.errors import DataError, MachineError
+from worldsim.data.video import read_frames
+from worldsim.errors import DataError, MachineError, WorldsimError
+from worldsim.evaluation.run import evaluate
+from worldsim.folder import read_config
 from worldsim.training import latents
 from worldsim.training.metrics import Metrics, read_metrics
 from worldsim.training.run import train
@@ -28,9 +31,9 @@ SIZE = (48, 64)  # pixels: what the small preset picks for it
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder after eight updates on the recorded fixture."""
+    """A run folder after ten updates on the recorded fixture."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    train(FIXTURE, folder, steps=8, preset="small", tokenizer_share=0.5)
+    train(FIXTURE, folder, steps=10, preset="small", tokenizer_share=0.4)
     return folder
 
 
@@ -38,26 +41,103 @@ def test_a_few_updates_give_a_world_that_plays(run: Path) -> None:
     world = World.load(run / "world")
 
     state = world.reset(seed=0)
-    state, out = world.step(state, world.bindings["turn_left"])
+    state, out = world.step(state, world.num_actions - 1)
 
     assert world.fps == 35.0
     assert out.frame.shape == (1, *SIZE, 3)
+    assert sorted(world.bindings.values()) == list(range(8))
+
+
+def test_its_codes_are_inferred_from_frames(run: Path) -> None:
+    world = World.load(run / "world")
+    frames = read_frames(FIXTURE / "doom-hall-010200.mkv", SIZE, count=80)
+
+    codes = world.infer_actions(frames)
+
+    assert codes is not None and codes.shape == (79,)
+    assert set(codes.tolist()) <= set(range(world.num_actions))
+    with pytest.raises(ValueError, match="frames must be at least two"):
+        world.infer_actions(frames[:1])
+
+
+def test_its_codes_can_be_graded(run: Path) -> None:
+    report = evaluate(
+        World.load(run / "world"),
+        FIXTURE,
+        tier="smoke",
+        blocks=["lam"],
+        twin=None,
+        out=None,
+        log=lambda text: None,
+    )
+
+    found = report["lam"]
+    assert isinstance(found, dict)
+    assert 1.0 <= found["perplexity"]["value"] <= 8.0
+    assert 0.0 <= found["map_200"]["value"] <= 1.0
+    assert 0.0 <= found["cycle"]["value"] <= 1.0
+    assert {key for key, graded in found.items() if graded["value"] is None} == {
+        "map_1000",  # the recording is too short
+        "delta4_twin",
+    }
+
+
+def test_few_labels_name_the_codes(run: Path, tmp_path: Path) -> None:
+    train(
+        FIXTURE,
+        tmp_path,
+        steps=2,
+        init=run / "world",
+        tokenizer_share=0.0,
+        actions="few",
+        labels=FIXTURE,
+        preset="small",
+    )
+
+    world = World.load(tmp_path / "world")
+    assert {"forward", "turn_left"} <= world.bindings.keys()
+    assert len(world.actions) == 8
+    with pytest.raises(ValueError, match="labels is a folder of recordings"):
+        train(FIXTURE, tmp_path, actions="few")
+
+
+def test_labelled_actions_have_the_names_of_the_side_file_and_no_model(tmp_path: Path) -> None:
+    train(FIXTURE, tmp_path / "run", steps=2, actions="labelled", preset="small")
+
+    world = World.load(tmp_path / "run" / "world")
     assert list(world.bindings)[:3] == ["noop", "forward", "backward"]
+    assert world.infer_actions(np.zeros((2, *SIZE, 3), dtype=np.uint8)) is None
+
+
+def test_learned_actions_need_no_side_file_and_may_begin_in_a_labelled_world(
+    tmp_path: Path,
+) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    shutil.copy(FIXTURE / "doom-hall-010200.mkv", videos / "a.mkv")
+    labelled = train(FIXTURE, tmp_path / "old", steps=1, actions="labelled", preset="small")
+
+    learned = train(videos, tmp_path / "new", steps=8, init=labelled, preset="small")
+
+    assert read_config(learned).learned_actions
+    assert World.load(learned).infer_actions(np.zeros((3, *SIZE, 3), np.uint8)) is not None
+    with pytest.raises(WorldsimError, match="its actions are learned; use --actions learned"):
+        train(FIXTURE, tmp_path / "back", steps=1, init=learned, actions="labelled")
 
 
 def test_the_plan_and_the_metrics_are_written(run: Path) -> None:
     plan = json.loads((run / "plan.json").read_text())
     lines = read_metrics(run)
 
-    assert plan == {"tokenizer_steps": 4, "dynamics_steps": 4}
-    assert {line["stage"] for line in lines} == {"tokenizer", "dynamics"}
+    assert plan == {"tokenizer_steps": 4, "actions_steps": 1, "dynamics_steps": 5}
+    assert {line["stage"] for line in lines} == {"tokenizer", "actions", "dynamics"}
     assert all(np.isfinite(line["seconds"]) for line in lines)
 
 
 def test_a_person_can_watch_it_learn(run: Path) -> None:
     strips = sorted((run / "strips").iterdir())
 
-    assert [path.name for path in strips] == ["dynamics-00000004.png", "tokenizer-00000004.png"]
+    assert [path.name for path in strips] == ["dynamics-00000005.png", "tokenizer-00000004.png"]
     for path in strips:
         with Image.open(path) as picture:
             assert picture.size == (8 * SIZE[1], 2 * SIZE[0] + 2)
@@ -67,7 +147,7 @@ def test_the_card_tells_of_the_run(run: Path) -> None:
     card = (run / "world" / "README.md").read_text()
 
     assert "AI-generated" in card
-    assert "| 4 | 4 |" in card
+    assert "| 4 | 1 | 5 |" in card
 
 
 def test_init_continues_from_the_world_and_keeps_its_account(run: Path, tmp_path: Path) -> None:
@@ -76,7 +156,7 @@ def test_init_continues_from_the_world_and_keeps_its_account(run: Path, tmp_path
     train(FIXTURE, tmp_path / "more", steps=2, init=world, tokenizer_share=0.0, preset="small")
 
     history = json.loads((tmp_path / "more" / "world" / "config.json").read_text())["training"]
-    assert [h["dynamics_steps"] for h in history["history"]] == [4, 2]
+    assert [h["dynamics_steps"] for h in history["history"]] == [5, 2]
 
 
 def test_a_world_that_is_continued_keeps_its_latents(run: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ class Train:
     """Train a world on a folder of videos; the world folder is OUT/world."""
 
     videos: tyro.conf.Positional[Path]
-    """Folder with mp4, mkv, webm or avi files, and NAME.jsonl side files with the controls."""
+    """Folder with mp4, mkv, webm or avi files; for labelled actions, NAME.jsonl beside each."""
     out: Path
     """Run folder: plan.json, metrics.jsonl, checkpoints, cache and the world."""
     preset: Literal["default", "small"] = "default"
@@ -21,8 +21,11 @@ class Train:
     """Minutes to train, from a short measurement of this machine (default: 60, small 2)."""
     steps: int | None = None
     """Updates of all stages together, instead of minutes."""
-    actions: Literal["labelled"] = "labelled"
-    """Where actions come from: labelled reads them from the side files."""
+    actions: Literal["learned", "labelled", "few"] = "learned"
+    """learned: from the frames alone; labelled: from side files; few: learned, then named by
+    a few labelled frames in LABELS."""
+    labels: Path | None = None
+    """With --actions few: folder of recordings with side files, of which 200 frames are used."""
     init: str | None = None
     """World to continue from: a folder or a shipped name."""
     size: Annotated[str | None, tyro.conf.arg(metavar="WxH")] = None
@@ -44,6 +47,10 @@ class Train:
     checkpoint_every: float = 300.0
     """Seconds between checkpoints."""
 
+    def __post_init__(self) -> None:
+        if (self.actions == "few") != (self.labels is not None):
+            raise ValueError("--actions few and --labels DIR belong together")
+
     def run(self) -> int:
         from worldsim.runtime import prepare
 
@@ -56,6 +63,7 @@ class Train:
             minutes=self.minutes,
             steps=self.steps,
             actions=self.actions,
+            labels=self.labels,
             init=self.init,
             preset=self.preset,
             size=_parse_size(self.size),

@@ -39,7 +39,7 @@ class Measure:
         if bottom.sum() == 0:
             return missing("there is nothing to compare with: the denominator is 0")
         draws = _ratio(_resample(top), _resample(bottom))
-        return _graded(float(top.sum() / bottom.sum()), draws, len(top))
+        return interval(float(top.sum() / bottom.sum()), draws, len(top))
 
     def minus(self, other: "Measure") -> Graded:
         """The paired difference of two measures taken on the same windows."""
@@ -55,7 +55,7 @@ class Measure:
         if a[:, 1].sum() == 0 or b[:, 1].sum() == 0:
             return missing("there is nothing to compare with: a denominator is 0")
         value = a[:, 0].sum() / a[:, 1].sum() - b[:, 0].sum() / b[:, 1].sum()
-        return _graded(float(value), draws, len(units))
+        return interval(float(value), draws, len(units))
 
     def _per_unit(self) -> tuple[Floats, Floats]:
         means = np.array(list(self._means().values())).reshape(-1, 2)
@@ -105,7 +105,8 @@ def ratio(
     )
 
 
-def _graded(value: float, draws: Floats, units: int) -> Graded:
+def interval(value: float, draws: Floats, units: int) -> Graded:
+    """`value` with the interval of its bootstrap `draws`, from so many units."""
     if units < 2:
         why = "an interval needs at least two units (episodes, or 1000-tic pieces of long ones)"
         return {"value": value, "lo": None, "hi": None, "n": units, "why": why}
@@ -113,12 +114,16 @@ def _graded(value: float, draws: Floats, units: int) -> Graded:
     return {"value": value, "lo": float(low), "hi": float(high), "n": units}
 
 
-def _resample(values: Floats) -> Floats:
-    """Sums of bootstrap draws, (U,) -> (RESAMPLES,); they depend on U only, which pairs calls."""
+def resamples(count: int) -> Floats:
+    """How often each of `count` units is drawn in each bootstrap sample, (RESAMPLES, count); the
+    same at every call, which pairs them."""
     rng = np.random.default_rng(0)
-    count = len(values)
-    weights = rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    sums: Floats = weights @ values
+    return rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES).astype(np.float64)
+
+
+def _resample(values: Floats) -> Floats:
+    """Sums of bootstrap draws, (U,) -> (RESAMPLES,)."""
+    sums: Floats = resamples(len(values)) @ values
     return sums
 
 

@@ -63,7 +63,7 @@ def flow_magnitude(before: Frames, after: Frames) -> Floats:
     Blocks of 8x8 pixels, full search, mean absolute grey difference. A small price per pixel of
     motion keeps blocks without texture at rest, so a frozen or empty picture has no flow.
     """
-    across, down, _ = _match(before, after, FLOW_REACH)
+    across, down, _ = block_flow(before, after, FLOW_REACH)
     mean: Floats = np.hypot(across, down).mean(axis=(-2, -1), dtype=np.float64)
     return mean
 
@@ -77,15 +77,15 @@ def horizontal_flow(clips: Frames) -> Floats:
     """
     total = np.zeros(len(clips))
     for before, after in zip(clips.swapaxes(0, 1)[:-1], clips.swapaxes(0, 1)[1:], strict=True):
-        across, _, gain = _match(before, after, TURN_REACH)
+        across, _, gain = block_flow(before, after, TURN_REACH)
         total += (across * gain).mean(axis=(-2, -1), dtype=np.float64)
     return total
 
 
-def _match(
+def block_flow(
     before: Frames, after: Frames, reach: tuple[int, int]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Block matching of (B, H, W, 3) twice.
+    """Block matching of (B, H, W, 3) twice, up to `reach` pixels vertically and horizontally.
 
     Returns, each (B, rows, columns): pixels moved to the right, pixels moved down, and by how much
     (grey levels) the match is better than at rest.

@@ -4,7 +4,7 @@
 on the left.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,8 +21,6 @@ NOTICE = "AI-generated: real frames above or left, imagined ones below or right"
 
 def write_strips(predictor: Predictor, windows: Sequence[Window], path: Path) -> None:
     """Two rows per window: last context frame and real frames at TICKS, below it the imagined."""
-    from PIL import Image, PngImagePlugin
-
     controls = np.stack([w.future_controls(max(TICKS)) for w in windows])
     columns: list[list[Frames]] = [[w.seed_frame] * 2 for w in windows]
     for tick, frames in enumerate(predictor.rollout(windows, controls), start=1):
@@ -33,26 +31,39 @@ def write_strips(predictor: Predictor, windows: Sequence[Window], path: Path) ->
     for pictures in columns:
         rows += [_side_by_side(pictures[0::2]), _side_by_side(pictures[1::2])]
     sheet = np.concatenate([_padded(row, i) for i, row in enumerate(rows)])
-    info = PngImagePlugin.PngInfo()
-    info.add_text("Comment", NOTICE)
-    Image.fromarray(sheet).save(path, pnginfo=info)
+    save_picture(sheet, path, NOTICE)
 
 
 def write_clip(predictor: Predictor, window: Window, ticks: int, fps: float, path: Path) -> None:
     """An H.264 clip of `ticks` frames, real and imagined side by side."""
+    controls = window.future_controls(ticks)[None]
+    rollout = enumerate(predictor.rollout([window], controls), start=1)
+    pairs = (_side_by_side([window.future(tick)[-1], frames[0]]) for tick, frames in rollout)
+    save_clip(pairs, fps, path, NOTICE)
+
+
+def save_picture(picture: Frames, path: Path, notice: str) -> None:
+    """One PNG of (H, W, 3), with `notice` as its comment."""
+    from PIL import Image, PngImagePlugin
+
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Comment", notice)
+    Image.fromarray(picture).save(path, pnginfo=info)
+
+
+def save_clip(frames: Iterable[Frames], fps: float, path: Path, notice: str) -> None:
+    """H.264 of frames (H, W, 3), all of one size; an odd edge is cut off, the codec wants that."""
     import av
 
-    controls = window.future_controls(ticks)[None]
     with av.open(str(path), "w") as container:
-        container.metadata["comment"] = NOTICE
+        container.metadata["comment"] = notice
         rate = Fraction(fps).limit_denominator(1000)
         stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
-        height, width, _ = window.seed_frame.shape
-        stream.height, stream.width = height // 2 * 2, (2 * width + GAP) // 2 * 2
         stream.pix_fmt = "yuv420p"
-        for tick, frames in enumerate(predictor.rollout([window], controls), start=1):
-            pair = _side_by_side([window.future(tick)[-1], frames[0]])
-            cut = np.ascontiguousarray(pair[: stream.height, : stream.width])
+        for number, frame in enumerate(frames):
+            if number == 0:
+                stream.height, stream.width = (side // 2 * 2 for side in frame.shape[:2])
+            cut = np.ascontiguousarray(frame[: stream.height, : stream.width])
             container.mux(stream.encode(av.VideoFrame.from_ndarray(cut, format="rgb24")))
         container.mux(stream.encode(None))
 

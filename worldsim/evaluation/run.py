@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worldsim.doctor import cpu_name
-from worldsim.evaluation import drift, pictures
+from worldsim.evaluation import block_lam, drift, pictures
 from worldsim.evaluation.block_world import grade
 from worldsim.evaluation.footage import Library, load_library
 from worldsim.evaluation.intervals import missing
@@ -25,6 +25,8 @@ NOTES = {
     "motion_ratio": "mean block-matching flow over 256 frames, imagined / real, same controls",
     "sharpness_64": "variance of the Laplacian at frame 64, imagined / real",
     "survival_1024": "share of rollouts never 24 frames in a row beyond 99.9 % of real, or frozen",
+    "lam": "a control that changed nothing counts as noop; map_N: N labelled frames, 8 draws",
+    "lam.delta4": "dB after 4 tics, inferred over random codes; twin: true over random controls",
     "mean_frame": "mean of the other recordings of the evaluation folder",
     "nearest_replay": "searches the other recordings of the evaluation folder",
     "frozen": "the world's own reconstruction of the last context frame, held",
@@ -51,6 +53,8 @@ def evaluate(
     for block in blocks:
         if block == "world":
             report |= grade(world, library, plan, log, twin)
+        elif block == "lam":
+            report["lam"] = block_lam.grade(world, library, plan, log, twin)
         else:
             report[block] = missing(f"this version does not measure the block '{block}' yet")
     if out is not None:

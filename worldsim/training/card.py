@@ -44,7 +44,8 @@ def write_card(folder: Path, config: WorldConfig) -> None:
 
 def record_measurement(folder: Path, report: Mapping[str, Any]) -> None:
     """Put the figures of an `eval` report into config.json and the card."""
-    graded = {k: v for k, v in report.items() if isinstance(v, dict) and "value" in v}
+    flat = {**report, **{f"lam.{k}": v for k, v in report.get("lam", {}).items()}}
+    graded = {k: v for k, v in flat.items() if isinstance(v, dict) and "value" in v}
     config = read_config(folder)
     training = {**config.training, "measured": graded}
     write_config(folder, replace(config, training=training))
@@ -54,9 +55,10 @@ def record_measurement(folder: Path, report: Mapping[str, Any]) -> None:
 def _history(history: list[dict[str, Any]]) -> list[str]:
     if not history:
         return ["No account was kept."]
-    rows = ["| command | frames | hours | threads | tokenizer updates | dynamics updates |"]
-    rows.append("| --- | --- | --- | --- | --- | --- |")
-    keys = ("command", "frames", "hours", "threads", "tokenizer_steps", "dynamics_steps")
+    heads = "command | frames | hours | threads | tokenizer updates | actions | dynamics"
+    rows = [f"| {heads} |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    steps = ("tokenizer_steps", "actions_steps", "dynamics_steps")
+    keys = ("command", "frames", "hours", "threads", *steps)
     return rows + ["| " + " | ".join(str(run.get(k, "")) for k in keys) + " |" for run in history]
 
 

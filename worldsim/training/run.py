@@ -1,6 +1,7 @@
 """From a folder of videos to a world folder: the one place where the stages meet.
 
-videos -> cache of small frames -> tokenizer -> latents -> dynamics -> world folder with card
+videos -> cache of small frames -> tokenizer -> latents -> latent actions -> codes of all footage
+-> dynamics -> world folder with card. With labelled actions, the two steps in the middle fall away.
 """
 
 import shutil
@@ -8,30 +9,31 @@ import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from worldsim.errors import WorldsimError
-from worldsim.folder import WorldConfig, find_world, read_config, read_weights, write_world
+from worldsim.bindings import bind_by_motion, bound
+from worldsim.codes import infer_codes
+from worldsim.dynamics.latent_actions import LatentActions
+from worldsim.folder import WorldConfig, find_world, read_config, write_world
+from worldsim.motion import motion_of_codes
 from worldsim.tokenizer import Tokenizer
+from worldsim.training.actions_stage import ActionsStage
+from worldsim.training.begin import begin_model, continued, new_config, prepare_footage
 from worldsim.training.card import write_card
 from worldsim.training.dynamics_stage import DynamicsStage
+from worldsim.training.few import fit_bindings
 from worldsim.training.footage import (
     Footage,
-    look,
-    pick_rate,
-    pick_size,
-    read_footage,
     write_start,
 )
-from worldsim.training.labels import only_labelled, read_labels
 from worldsim.training.latents import encode_footage
 from worldsim.training.lock import disk_errors, locked
 from worldsim.training.loop import Care, fit, measure_rate
-from worldsim.training.plan import Plan, plan_from_minutes, plan_from_steps, read_plan
+from worldsim.training.plan import Plan, Shares, plan_from_minutes, plan_from_steps, read_plan
 from worldsim.training.presets import PRESETS, Batches, Preset
 from worldsim.training.say import say
 from worldsim.training.streams import Streams
@@ -39,6 +41,8 @@ from worldsim.training.strips import Strips
 from worldsim.training.tokenizer_stage import TokenizerStage
 from worldsim.world import WorldModel
 
+Latents = list[NDArray[np.float16]]  # (T, P, C) per episode
+Actions = Literal["learned", "labelled", "few"]
 EARLIER = ("checkpoints", "metrics.jsonl", "plan.json", "diagnostics.json", "strips")
 
 
@@ -48,7 +52,8 @@ def train(
     *,
     minutes: float | None = None,
     steps: int | None = None,
-    actions: Literal["labelled"] = "labelled",
+    actions: Actions = "learned",
+    labels: str | Path | None = None,
     init: str | Path | None = None,
     preset: str = "default",
     size: tuple[int, int] | None = None,
@@ -62,9 +67,13 @@ def train(
 ) -> Path:
     """Train a world on a folder of videos; returns the world folder, OUT/world.
 
+    `actions` are learned from the frames alone; or labelled, read from side files; or learned,
+    with the meaning of the codes from a few labelled frames in the folder `labels`.
+
     The plan is fixed at the start, from `minutes` or `steps`, and `tokenizer_share` of it goes to
-    the tokenizer. `init` continues from a world, whose latents stay what they are. `size` is
-    (H, W) in pixels. What is not given is picked, by the footage or by the `preset`, and said.
+    the tokenizer. `init` continues from a world, whose latents and learned codes stay what they
+    are. `size` is (H, W) in pixels. What is not given is picked, by the footage or by the
+    `preset`, and said.
 
     `resume` goes on from the newest checkpoint that holds, saved every `checkpoint_every` seconds;
     with `strict` a damaged one ends the run instead. What an earlier run left in `out` is put into
@@ -74,8 +83,10 @@ def train(
     TrainingError if the loss is no number any more, WorldsimError if `out` is in use, MachineError
     if the disk does not take what is written.
     """
-    if actions != "labelled":
-        raise WorldsimError(f"actions must be 'labelled' for now, got {actions!r}")
+    if actions not in get_args(Actions):
+        raise ValueError(f"actions must be one of {', '.join(get_args(Actions))}, got {actions!r}")
+    if (actions == "few") != (labels is not None):
+        raise ValueError("labels is a folder of recordings, for actions='few' and only for that")
     if preset not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
     run = Path(out)
@@ -85,14 +96,23 @@ def train(
             set_aside(run)
         torch.manual_seed(seed)
         base = read_config(find_world(init)) if init else None
-        footage = _footage(Path(videos), run, base, PRESETS[preset], size)
-        config = base or _new_config(footage, PRESETS[preset], name or run.name)
-        model = WorldModel(config)
-        if init:
-            read_weights(find_world(init), model)
-        return _Run(run, footage, config, PRESETS[preset], model.to(device), seed).train(
-            minutes, steps, tokenizer_share, care
+        learn, known = actions != "labelled", base is not None and base.learned_actions
+        footage = prepare_footage(Path(videos), run, base, PRESETS[preset], size, is_learned=learn)
+        if base:
+            config = continued(base, is_learned=learn)
+        else:
+            config = new_config(footage, PRESETS[preset], name or run.name)
+        model = begin_model(config, init, base)
+        given = PRESETS[preset].tokenizer_share if tokenizer_share is None else tokenizer_share
+        new_codes = PRESETS[preset].actions_share if learn and not known else 0.0
+        shares = Shares(tokenizer=given, actions=new_codes)
+        world = _Run(run, footage, config, PRESETS[preset], model.to(device), seed).train(
+            minutes, steps, shares, care
         )
+        if labels is not None:
+            fit = fit_bindings(world, Path(labels), run / "cache")
+            say(f"bindings from {fit.labels} labels: {_listed(fit.bindings)}")
+        return world
 
 
 def set_aside(run: Path) -> None:
@@ -119,21 +139,18 @@ class _Run:
     model: WorldModel
     seed: int
 
-    def train(
-        self, minutes: float | None, steps: int | None, tokenizer_share: float | None, care: Care
-    ) -> Path:
+    def train(self, minutes: float | None, steps: int | None, shares: Shares, care: Care) -> Path:
         started = time.time()
-        share = self.preset.tokenizer_share if tokenizer_share is None else tokenizer_share
         if care.resume and (self.run / "plan.json").exists():
             plan = read_plan(self.run)
         elif steps is not None:
-            plan = plan_from_steps(steps, tokenizer_share=share)
+            plan = plan_from_steps(steps, shares)
         else:
-            plan = self._measured_plan(minutes or self.preset.minutes, share)
+            plan = self._measured_plan(minutes or self.preset.minutes, shares)
         plan.write(self.run)
-        say(f"plan: {plan.tokenizer_steps} tokenizer updates, {plan.dynamics_steps} dynamics")
-        strips = Strips(self.run, self.footage, self.config)
+        say(f"plan: {plan.described()}")
         tokenizer, dynamics = self.model.tokenizer, self.model.dynamics
+        strips = Strips(self.run, self.footage, self.config)
         if plan.tokenizer_steps:
             averaged = fit(
                 self._tokenizer_stage(tokenizer),
@@ -143,42 +160,67 @@ class _Run:
                 watch=strips.tokenizer,
             )
             tokenizer.load_state_dict(averaged.state_dict())
+        latents = encode_footage(tokenizer, self.footage, self.run / "latents")
+        told = self._learn_actions(plan, latents, care)
         if plan.dynamics_steps:
-            latents = encode_footage(tokenizer, self.footage, self.run / "latents")
+            strips = Strips(self.run, told.footage, told.config)
             averaged = fit(
-                self._dynamics_stage(self.model, latents),
+                told._dynamics_stage(self.model, latents),
                 steps=plan.dynamics_steps,
                 run=self.run,
                 care=care,
                 watch=lambda model, step: strips.dynamics(tokenizer, model, step),
             )
             dynamics.load_state_dict(averaged.state_dict())
-        return self._write(plan, time.time() - started)
+        return told._write(plan, time.time() - started)
 
-    def _measured_plan(self, minutes: float, tokenizer_share: float) -> Plan:
-        """Time a few updates of throw-away copies of the two stages."""
+    def _learn_actions(self, plan: Plan, latents: Latents, care: Care) -> Self:
+        """This run with the codes of all footage, and controls bound to them if they are new; as
+        it is, if its actions are labelled."""
+        encoder = self.model.actions
+        if encoder is None:
+            return self
+        if plan.actions_steps:
+            stage = self._actions_stage(self.model.tokenizer, latents)
+            stage.model.encoder.load_state_dict(encoder.state_dict())
+            averaged = fit(stage, steps=plan.actions_steps, run=self.run, care=care)
+            stage.model.load_state_dict(averaged.state_dict())
+            encoder.load_state_dict(stage.model.encoder.state_dict())
+        codes = []
+        for frames, z in zip(self.footage.frames, latents, strict=True):
+            found = infer_codes(encoder, frames, torch.from_numpy(np.array(z)))
+            codes.append(np.concatenate([[-1], found]))
+        config = self.config
+        if plan.actions_steps:
+            motions = motion_of_codes(self.footage.frames, codes, len(config.actions))
+            config = bound(config, bind_by_motion(motions))
+            say(f"controls, by how the codes move the picture: {_listed(config.bindings)}")
+        return replace(self, footage=replace(self.footage, actions=codes), config=config)
+
+    def _measured_plan(self, minutes: float, shares: Shares) -> Plan:
+        """Time a few updates of throw-away copies of the stages."""
         shape = (self.config.tokenizer.num_tokens, self.config.tokenizer.channels)
         one = np.ones((), dtype=np.float16)
         latents = [np.broadcast_to(one, (len(f), *shape)) for f in self.footage.frames]
         with torch.random.fork_rng():  # what follows must not depend on whether this was needed
             trial = WorldModel(self.config)
-            tokenizer_rate = measure_rate(self._tokenizer_stage(trial.tokenizer))
-            dynamics_rate = measure_rate(self._dynamics_stage(trial, latents))
-        return plan_from_minutes(
-            minutes,
-            tokenizer_rate=tokenizer_rate,
-            dynamics_rate=dynamics_rate,
-            tokenizer_share=tokenizer_share,
-        )
+            tokenizer = measure_rate(self._tokenizer_stage(trial.tokenizer))
+            dynamics = measure_rate(self._dynamics_stage(trial, latents))
+            actions = 0.0
+            if shares.actions:
+                actions = measure_rate(self._actions_stage(trial.tokenizer, latents))
+        return plan_from_minutes(minutes, shares, (tokenizer, actions, dynamics))
 
     def _tokenizer_stage(self, model: Tokenizer) -> TokenizerStage:
         streams = self._streams([self.footage.frames], self.preset.tokenizer_batches)
         # a world that is continued has a dynamics, which is lost on other latents
         return TokenizerStage(model, streams, keep_latents=bool(self.config.training))
 
-    def _dynamics_stage(
-        self, model: WorldModel, latents: list[NDArray[np.float16]]
-    ) -> DynamicsStage:
+    def _actions_stage(self, tokenizer: Tokenizer, latents: Latents) -> ActionsStage:
+        streams = self._streams([self.footage.frames, latents], self.preset.actions_batches)
+        return ActionsStage(LatentActions(self.config.dynamics), tokenizer, streams)
+
+    def _dynamics_stage(self, model: WorldModel, latents: Latents) -> DynamicsStage:
         sources: list[Any] = [self.footage.frames, latents, self.footage.actions]
         streams = self._streams(sources, self.preset.dynamics_batches)
         return DynamicsStage(model.dynamics, model.tokenizer, streams)
@@ -208,42 +250,5 @@ class _Run:
         return folder
 
 
-def _footage(
-    videos: Path,
-    run: Path,
-    base: WorldConfig | None,
-    preset: Preset,
-    size: tuple[int, int] | None,
-) -> Footage:
-    """What is in `videos`, at the size and rate of `base`, or at those that fit it best."""
-    found = only_labelled(look(videos))
-    fps = base.fps if base else pick_rate(found)
-    if base:
-        size = (base.tokenizer.height, base.tokenizer.width)
-    elif size is None:
-        size = pick_size(found, preset.tokenizer.num_tokens)
-    ticks = max(preset.tokenizer_batches.ticks, preset.dynamics_batches.ticks)
-    footage = read_footage(found, size, fps, run / "cache", min_frames=ticks + 2)
-    footage = read_labels(footage)
-    minutes = footage.num_frames / fps / 60
-    say(
-        f"footage: {len(footage.frames)} of {len(found)} videos, {footage.num_frames} frames, "
-        f"{minutes:.1f} min, at {size[1]}x{size[0]} and {fps:g} Hz"
-    )
-    return footage
-
-
-def _new_config(footage: Footage, preset: Preset, name: str) -> WorldConfig:
-    height, width = footage.frames[0].shape[1:3]
-    tokenizer = replace(preset.tokenizer, height=height, width=width)
-    rows, columns = tokenizer.grid
-    return WorldConfig(
-        name=name,
-        fps=footage.fps,
-        actions=list(footage.controls),
-        bindings={control: i for i, control in enumerate(footage.controls)},
-        tokenizer=tokenizer,
-        dynamics=replace(
-            preset.dynamics, rows=rows, columns=columns, num_actions=len(footage.controls)
-        ),
-    )
+def _listed(bindings: dict[str, int]) -> str:
+    return ", ".join(f"{control}={code}" for control, code in bindings.items())

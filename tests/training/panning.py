@@ -1,0 +1,59 @@
+"""Footage whose controls are known: a textured picture that pans by one of four motions.
+
+The ticks that a control is held are random, so that the past does not tell what comes next.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIZE = (48, 64)
+MOTIONS = ((0, 4), (0, -4), (3, 0), (-3, 0))  # pixels per tick, down and right
+SPRITE = 14  # pixels, side of the monster
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pan:
+    """One episode."""
+
+    frames: NDArray[np.uint8]  # (T, H, W, 3)
+    controls: NDArray[np.int64]  # (T,), index into MOTIONS, what led to each frame; -1 at first
+    monster: NDArray[np.int64]  # (T,), the same of what walks over the picture
+
+
+def pan(ticks: int, seed: int, *, with_monster: bool = False) -> Pan:
+    """An episode of `ticks` frames over one wall, which is the same for all seeds."""
+    rng = np.random.default_rng(seed)
+    wall = _wall()
+    controls, monster = _held(ticks, rng), _held(ticks, rng)
+    place, spot = rng.integers(200, size=2), np.array([17, 25])
+    frames = []
+    for t in range(ticks):
+        if t:
+            place = place - np.array(MOTIONS[controls[t]])
+            spot = spot + np.array(MOTIONS[monster[t]])
+        rows, columns = (np.arange(n) + p for n, p in zip(SIZE, place, strict=True))
+        frame = wall[rows % len(wall)][:, columns % len(wall)].copy()
+        if with_monster:
+            y, x = (int(p) % (side - SPRITE) for p, side in zip(spot, SIZE, strict=True))
+            frame[y : y + SPRITE, x : x + SPRITE] = (220, 40, 40)
+        frames.append(frame)
+    controls[0] = monster[0] = -1
+    return Pan(frames=np.stack(frames), controls=controls, monster=monster)
+
+
+def _wall() -> NDArray[np.uint8]:
+    """A torus of smooth random blobs, (200, 200, 3)."""
+    rng = np.random.default_rng(1)
+    noise = rng.normal(size=(200, 200, 3))
+    y, x = np.meshgrid(*[np.fft.fftfreq(200)] * 2, indexing="ij")
+    soft = np.exp(-((x**2 + y**2) * 900))[..., None]
+    wall = np.fft.ifft2(np.fft.fft2(noise, axes=(0, 1)) * soft, axes=(0, 1)).real
+    return np.clip(128 + 60 * wall / wall.std(), 0, 255).astype(np.uint8)
+
+
+def _held(ticks: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Random controls, each for one to four ticks."""
+    controls = rng.integers(len(MOTIONS), size=ticks)
+    return np.repeat(controls, rng.integers(1, 5, size=ticks))[:ticks].astype(np.int64)

@@ -1,0 +1,99 @@
+"""The action atlas: what each code does, from several scenes, seen and measured."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldsim.evaluation.intervals import Graded, measure
+from worldsim.evaluation.pictures import save_clip, save_picture
+from worldsim.motion import Motion, mean_motion
+
+if TYPE_CHECKING:
+    from worldsim.state import WorldState
+    from worldsim.world import World
+
+APART = 12  # ticks of one held code from each scene to the next
+GAP, LABEL = 4, 14  # pixels between pictures; height of a line of text
+REST = 6  # frames that the clip shows the last picture for, before it begins again
+NOTICE = "AI-generated: what each action of a world does, one row per action"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Atlas:
+    """A codes, each held for T ticks from S scenes."""
+
+    names: list[str]  # of the codes
+    frames: NDArray[np.uint8]  # (A, S, T + 1, H, W, 3); the first frame is the scene
+    motions: list[list[Motion]]  # (A, S)
+
+    def graded(self, code: int) -> dict[str, Graded]:
+        """The mean motion of a code in pixels per tick, its interval over scenes."""
+        units = range(len(self.motions[code]))
+        return {
+            name: measure([getattr(m, name) for m in self.motions[code]], units).graded()
+            for name in ("right", "down", "nearer")
+        }
+
+
+def draw_atlas(world: "World", *, scenes: int, ticks: int) -> Atlas:
+    """Hold every code for `ticks` from `scenes` moments of one walk that begins at the start."""
+    states, seen = _scenes(world, scenes)
+    together = type(states[0]).stack(states)
+    frames = []
+    for code in range(world.num_actions):
+        state, shown = together, [seen]
+        for _ in range(ticks):
+            state, out = world.step(state, code)
+            shown.append(out.frame)
+        frames.append(np.stack(shown, axis=1))
+    clips = np.stack(frames)
+    motions = [[mean_motion(clip[:-1], clip[1:]) for clip in row] for row in clips]
+    return Atlas(names=list(world.actions), frames=clips, motions=motions)
+
+
+def write_atlas(atlas: Atlas, fps: float, folder: Path) -> None:
+    """`atlas.png`: the scenes, then per code the last pictures; `atlas.mp4`: the same, moving."""
+    folder.mkdir(parents=True, exist_ok=True)
+    first = _row(atlas.frames[0, :, 0], "the scenes")
+    last = [_row(row[:, -1], _caption(atlas, code)) for code, row in enumerate(atlas.frames)]
+    save_picture(np.concatenate([first, *last]), folder / "atlas.png", NOTICE)
+    save_clip(_sheets(atlas), fps, folder / "atlas.mp4", NOTICE)
+
+
+def _scenes(world: "World", count: int) -> tuple[list["WorldState"], NDArray[np.uint8]]:
+    """Moments APART ticks from each other, and what they show, (count, H, W, 3)."""
+    state = world.reset(seed=0)
+    states, seen = [], []
+    for scene in range(count):
+        for _ in range(APART if scene else 1):
+            state, out = world.step(state, scene % world.num_actions)
+        states.append(state)
+        seen.append(out.frame[0])
+    return states, np.stack(seen)
+
+
+def _sheets(atlas: Atlas) -> Iterator[NDArray[np.uint8]]:
+    ticks = atlas.frames.shape[2]
+    for t in [*range(ticks), *[ticks - 1] * REST]:
+        rows = [_row(row[:, t], _caption(atlas, c)) for c, row in enumerate(atlas.frames)]
+        yield np.concatenate(rows)
+
+
+def _caption(atlas: Atlas, code: int) -> str:
+    moved = {name: graded["value"] for name, graded in atlas.graded(code).items()}
+    parts = ", ".join(f"{name} {value:+.1f}" for name, value in moved.items())
+    return f"{code} {atlas.names[code]}: {parts} px"
+
+
+def _row(pictures: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
+    """(S, H, W, 3) side by side, below a line of text."""
+    from PIL import Image, ImageDraw
+
+    apart = np.pad(pictures, ((0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=255)
+    line = Image.new("RGB", (apart.shape[0] * apart.shape[2], LABEL), "white")
+    ImageDraw.Draw(line).text((2, 1), text, fill="black")
+    return np.concatenate([np.asarray(line), np.concatenate(list(apart), axis=1)])

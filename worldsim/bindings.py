@@ -1,0 +1,69 @@
+"""Which code is which control: by how it moves the picture, by hand, or from a few labels.
+
+A code that nobody named is bound to its own number, as `code_3`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldsim.folder import WorldConfig
+from worldsim.motion import Motion
+
+CLEAR = 0.25  # pixels per tick: a smaller mean motion names nothing
+NUMBERED = re.compile(r"code_\d+")
+
+
+def bound(config: WorldConfig, bindings: Mapping[str, int]) -> WorldConfig:
+    """`config` with these controls, control -> code, in place of its own; several may share a
+    code, which is then named by the first of them. Raises ValueError for a code that is none."""
+    count = config.dynamics.num_actions
+    for control, code in bindings.items():
+        if not 0 <= code < count:
+            raise ValueError(f"{control}={code}: the code must be < {count}")
+    named = {c: code for c, code in bindings.items() if not NUMBERED.fullmatch(c)}
+    names = [next((c for c, k in named.items() if k == code), None) for code in range(count)]
+    rest = {f"code_{code}": code for code, name in enumerate(names) if name is None}
+    actions = [name or f"code_{code}" for code, name in enumerate(names)]
+    return replace(config, actions=actions, bindings=named | rest)
+
+
+def bind_by_motion(motions: Sequence[Motion]) -> dict[str, int]:
+    """A guess without labels: what moves the picture most to the right turns left, what widens it
+    most goes forward, and so on; of the others, what moves it least does nothing.
+
+    A control whose motion no code shows clearly is not bound.
+    """
+    measured = {
+        "turn_left": [m.right for m in motions],
+        "turn_right": [-m.right for m in motions],
+        "forward": [m.nearer for m in motions],
+        "backward": [-m.nearer for m in motions],
+    }
+    free = set(range(len(motions)))
+    bindings: dict[str, int] = {}
+    for control, values in measured.items():
+        best = max(free, key=lambda code: values[code], default=None)
+        if best is not None and values[best] > CLEAR:
+            bindings[control] = best
+            free.remove(best)
+    if free:
+        bindings["noop"] = min(free, key=lambda code: motions[code].size)
+    return bindings
+
+
+def bind_by_labels(
+    controls: NDArray[np.int64], codes: NDArray[np.int64], names: Sequence[str]
+) -> dict[str, int]:
+    """A context-free dictionary (Bruce et al. 2024): for each control, the code that was seen with
+    it most often. `controls`, indices into `names`, and `codes` are (N,); a control that does not
+    occur is not bound."""
+    bindings: dict[str, int] = {}
+    for control, name in enumerate(names):
+        seen = codes[controls == control]
+        if len(seen):
+            bindings[name] = int(np.bincount(seen).argmax())
+    return bindings

@@ -1,0 +1,89 @@
+"""What a run begins with: its footage, the settings of its world, and the weights."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from worldsim.bindings import bound
+from worldsim.dynamics.latent_actions import ActionEncoder
+from worldsim.errors import WorldsimError
+from worldsim.folder import WorldConfig, find_world, read_weights
+from worldsim.training.footage import Footage, look, pick_rate, pick_size, read_footage
+from worldsim.training.labels import only_labelled, read_labels
+from worldsim.training.presets import Preset
+from worldsim.training.say import say
+from worldsim.world import WorldModel
+
+
+def prepare_footage(
+    videos: Path,
+    run: Path,
+    base: WorldConfig | None,
+    preset: Preset,
+    size: tuple[int, int] | None,
+    *,
+    is_learned: bool,
+) -> Footage:
+    """What is in `videos`, at the size and rate of `base`, or at those that fit it best; side
+    files are opened only if the actions are not to be learned."""
+    found = look(videos)
+    if not is_learned:
+        found = only_labelled(found)
+    fps = base.fps if base else pick_rate(found)
+    if base:
+        size = (base.tokenizer.height, base.tokenizer.width)
+    elif size is None:
+        size = pick_size(found, preset.tokenizer.num_tokens)
+    ticks = max(preset.tokenizer_batches.ticks, preset.dynamics_batches.ticks)
+    footage = read_footage(found, size, fps, run / "cache", min_frames=ticks + 2)
+    if not is_learned:
+        footage = read_labels(footage)
+    minutes = footage.num_frames / fps / 60
+    say(
+        f"footage: {len(footage.frames)} of {len(found)} videos, {footage.num_frames} frames, "
+        f"{minutes:.1f} min, at {size[1]}x{size[0]} and {fps:g} Hz"
+    )
+    return footage
+
+
+def new_config(footage: Footage, preset: Preset, name: str) -> WorldConfig:
+    """A world for `footage`, with its controls, or with codes to be learned if it has none."""
+    height, width = footage.frames[0].shape[1:3]
+    tokenizer = replace(preset.tokenizer, height=height, width=width)
+    rows, columns = tokenizer.grid
+    count = len(footage.controls) or preset.dynamics.num_actions
+    names = footage.controls or tuple(f"code_{code}" for code in range(count))
+    return WorldConfig(
+        name=name,
+        fps=footage.fps,
+        actions=list(names),
+        bindings={control: i for i, control in enumerate(names)},
+        learned_actions=not footage.controls,
+        tokenizer=tokenizer,
+        dynamics=replace(preset.dynamics, rows=rows, columns=columns, num_actions=count),
+    )
+
+
+def continued(base: WorldConfig, *, is_learned: bool) -> WorldConfig:
+    """The settings of a world that goes on from `base`. One with labelled actions may begin to
+    learn codes of its own; learned codes stay, since nobody has labels for them.
+
+    Raises WorldsimError if they should not.
+    """
+    if base.learned_actions and not is_learned:
+        raise WorldsimError(f"{base.name}: its actions are learned; use --actions learned")
+    if base.learned_actions or not is_learned:
+        return base
+    return replace(bound(base, {}), learned_actions=True, start_actions=[])
+
+
+def begin_model(
+    config: WorldConfig, init: str | Path | None, base: WorldConfig | None
+) -> WorldModel:
+    """New networks, or those of the world `init`, whose settings are `base`."""
+    if init is None or base is None:
+        return WorldModel(config)
+    model = WorldModel(base)
+    read_weights(find_world(init), model)
+    if config.learned_actions and model.actions is None:
+        model.actions = ActionEncoder(config.dynamics)
+    return model
