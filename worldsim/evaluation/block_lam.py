@@ -153,7 +153,7 @@ def _twin(
         return missing("a twin needs recordings with side files")
     log(f"grading the twin {twin.name}: true against random controls")
     try:
-        predictor = WorldPredictor(twin, library.controls, flow_steps=1)
+        predictor = WorldPredictor(twin, library.controls, exact=True)
     except DataError as error:
         return missing(str(error))
     return delta(predictor, windows, len(library.controls), batch).graded()
@@ -204,11 +204,10 @@ def _codes(world: "World", group: Sequence[Window]) -> Ints:
 
 def _after(world: "World", group: Sequence[Window], past: Ints, future: Ints) -> Frames:
     """The last frame (N, H, W, 3) under the codes `future` (N, ticks), after each context."""
-    world.flow_steps = 1
     contexts = np.stack([w.frames for w in group])
     state = world.reset(contexts, seed=[0] * len(group), batch=len(group), actions=past)
     frame = contexts[:, -1]
     for codes in future.T:
-        state, out = world.step(state, codes)
+        state, out = world.step(state, codes, flow_steps=1, noise_scale=0.0)
         frame = out.frame
     return frame
