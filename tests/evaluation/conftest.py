@@ -159,8 +159,8 @@ class CodedWorld(ToyWorld):
         super().__init__(**settings)
         self.is_blind = is_blind
 
-    def step(self, state: Any, action: Any) -> Any:
-        return super().step(state, 7 - np.asarray(action))
+    def step(self, state: Any, action: Any, **how: Any) -> Any:
+        return super().step(state, 7 - np.asarray(action), **how)
 
     def infer_actions(self, frames: Frames) -> npt.NDArray[np.int64] | None:
         if self.is_blind:
