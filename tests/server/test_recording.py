@@ -24,9 +24,16 @@ from worldsim.provenance import SOURCE_TYPE
 from worldsim.server import protocol as wire
 from worldsim.server.engine import Shown
 from worldsim.server.recorder import Recorder, Subject, marker, mend
-from worldsim.training.footage import read_footage
+from worldsim.training.footage import Footage, look, read_footage
+from worldsim.training.labels import only_labelled, read_labels
 
 SIZE = (48, 64)
+
+
+def footage_of(folder: Path, cache: Path) -> Footage:
+    """What training makes of a folder of recordings."""
+    found = only_labelled(look(folder))
+    return read_labels(read_footage(found, SIZE, found[0].fps or 0.0, cache, min_frames=2))
 
 
 def subject(sample_rate: float | None = None) -> Subject:
@@ -77,7 +84,7 @@ def test_a_recording_is_what_training_takes(tmp_path: Path) -> None:
 
     play(test, FakeWorld(has_extras=False), recordings=tmp_path / "rec")
 
-    footage = read_footage(tmp_path / "rec", SIZE, tmp_path / "cache")
+    footage = footage_of(tmp_path / "rec", tmp_path / "cache")
     assert footage.controls == tuple(FakeWorld.actions) and footage.fps == 100.0
     assert [actions.tolist() for actions in footage.actions] == [[-1, 2, 3, 4], [-1, 6, 7]]
     assert [len(frames) for frames in footage.frames] == [4, 3]
@@ -146,7 +153,7 @@ def test_a_killed_server_leaves_a_recording_that_plays_and_trains(tmp_path: Path
     assert 40 <= frames < 60
     assert mend(tmp_path) == [video]
     assert len(Recording.open(video).controls) == frames
-    assert len(read_footage(tmp_path, SIZE, tmp_path / ".cache").frames[0]) == frames
+    assert len(footage_of(tmp_path, tmp_path / ".cache").frames[0]) == frames
     assert not marker(video).exists()
 
 
