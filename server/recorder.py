@@ -24,6 +24,7 @@ import numpy as np
 
 from worldsim import __version__
 from worldsim.data.recording import FORMAT, FORMAT_VERSION, side_file
+from worldsim.data.video import UNREADABLE, open_video
 from worldsim.data.writer import VideoWriter
 from worldsim.provenance import SOURCE_TYPE, notice
 from worldsim.server.engine import Shown
@@ -230,9 +231,9 @@ def _count_frames(path: Path) -> int:
     """Of a video, as far as it can be read."""
     count = 0
     try:
-        with av.open(str(path)) as container:
+        with open_video(path) as container:
             for _ in container.decode(video=0):
                 count += 1
-    except (av.FFmpegError, OSError, IndexError) as error:
+    except (*UNREADABLE, IndexError) as error:
         log.debug("%s ends early: %s", path.name, error)
     return count

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Before torch, SDL and OpenAL are first imported. Busy-waiting OpenMP threads on a shared machine
 # turn milliseconds into seconds, and a test must not open a window on somebody's desktop.
@@ -11,6 +12,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+
+# The suite judges a change, so it draws the same examples every time. To look for new failures:
+# pytest --hypothesis-profile fuzz
+settings.register_profile("same", derandomize=True)
+settings.register_profile("fuzz", max_examples=1000)
+settings.load_profile("same")
 
 ROOT = Path(__file__).parent.parent
 

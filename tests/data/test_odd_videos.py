@@ -119,6 +119,24 @@ def test_f47_a_file_that_may_not_be_read_says_so(
     assert "Permission denied" in result.reason
 
 
+def test_f47_a_title_in_another_encoding_does_not_spoil_a_video(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "Kueche"
+        stream = container.add_stream("libx264", rate=12)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for level in (0, 80, 160):
+            picture = np.full((32, 32, 3), level, dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    content = path.read_bytes()
+    assert content.count(b"Kueche") == 1
+    path.write_bytes(content.replace(b"Kueche", b"K\xfcche "))
+
+    assert scan_file(path).ok
+    assert len(FrameCache(tmp_path / "c").get(path, (16, 16), fps=12.0).frames) == 3
+
+
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import av
 import msgspec
 import numpy as np
 from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
 from worldsim.data.timing import at_rate
-from worldsim.data.video import frame_to_size, iterate_timed
+from worldsim.data.video import frame_to_size, iterate_timed, open_video
 from worldsim.errors import DataError
 
 INDEX = "index.json"
@@ -181,7 +180,7 @@ def _write_header(file: BinaryIO, count: int, size: tuple[int, int]) -> None:
 
 def frame_rate(path: Path) -> float:
     """Frames per second of a video's first stream, averaged; 0 if it does not say."""
-    with av.open(str(path)) as container:
+    with open_video(path) as container:
         return float(container.streams.video[0].average_rate or 0)
 
 

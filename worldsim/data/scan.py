@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 from av.container import InputContainer
 
+from worldsim.data.video import UNREADABLE, open_video
 from worldsim.errors import DataError
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v")
@@ -65,9 +66,9 @@ def scan_file(path: Path) -> ScanResult:
     try:
         if path.stat().st_size == 0:
             return _unusable(path, "empty file")
-        with av.open(str(path)) as container:
+        with open_video(path) as container:
             return _look(path, container)
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except UNREADABLE as error:
         # A cut mp4 lacks its table of contents, which FFmpeg reports as invalid data.
         return _unusable(path, f"unreadable, truncated or not a video ({_words(error)})")
 

@@ -10,9 +10,19 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
 from numpy.typing import NDArray
 
 from worldsim.errors import DataError
+
+# what PyAV raises over the bytes of a file
+UNREADABLE = (av.FFmpegError, OSError, ValueError)
+
+
+def open_video(path: str | Path) -> InputContainer:
+    """A file to read, as a context; raises one of UNREADABLE. Its title and the like may be in any
+    encoding: pictures are not worse for that."""
+    return av.open(str(path), metadata_errors="replace")
 
 
 def frame_to_size(frames: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -72,7 +82,7 @@ def iterate_timed(path: str | Path) -> Iterator[tuple[float, NDArray[np.uint8]]]
     Raises DataError as `iterate_frames` does.
     """
     try:
-        with av.open(str(path)) as container:
+        with open_video(path) as container:
             if not container.streams.video:
                 raise DataError(f"{path}: holds no video stream")
             stream = container.streams.video[0]
@@ -84,7 +94,7 @@ def iterate_timed(path: str | Path) -> Iterator[tuple[float, NDArray[np.uint8]]]
                 time = time + tick if stamped is None or stamped <= time else stamped
                 picture = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
                 yield time, upright(picture, frame.rotation)
-    except (av.FFmpegError, OSError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: cannot be read as a video ({error})") from error
 
 
@@ -121,7 +131,7 @@ def read_sound(path: str | Path) -> tuple[NDArray[np.float32], int]:
     Raises DataError if the file cannot be read or is silent for want of an audio stream.
     """
     try:
-        with av.open(str(path)) as container:
+        with open_video(path) as container:
             if not container.streams.audio:
                 raise DataError(f"{path}: holds no audio stream")
             stream = container.streams.audio[0]
@@ -131,7 +141,7 @@ def read_sound(path: str | Path) -> tuple[NDArray[np.float32], int]:
                 chunks += [part.to_ndarray()[0] for part in resampler.resample(frame)]
             chunks += [part.to_ndarray()[0] for part in resampler.resample(None)]
             rate = int(stream.rate)
-    except (av.FFmpegError, OSError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: its sound cannot be read ({error})") from error
     sound = np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.float32)
     return sound.astype(np.float32), rate
