@@ -67,3 +67,8 @@ def bind_by_labels(
         if len(seen):
             bindings[name] = int(np.bincount(seen).argmax())
     return bindings
+
+
+def listed(bindings: dict[str, int]) -> str:
+    """For people."""
+    return ", ".join(f"{control}={code}" for control, code in bindings.items())

@@ -38,8 +38,10 @@ class WorldState:
         return TrunkState(memory=tuple(self.memory.unbind(dim=1)), latent=self.latent)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors by name; `WorldState(**tensors)` is the inverse."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """All tensors by name; `WorldState(**tensors)` is the inverse. What this world has no
+        part for is None, and left out."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     def select(self, index: int) -> "WorldState":
         """One player of the batch, as a batch of one."""

@@ -33,7 +33,7 @@ SIZE = (48, 64)  # pixels: what the small preset picks for it
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder after ten updates on the recorded fixture."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    train(FIXTURE, folder, steps=10, preset="small", tokenizer_share=0.4)
+    train(FIXTURE, folder, steps=10, preset="small")
     return folder
 
 
@@ -88,7 +88,7 @@ def test_few_labels_name_the_codes(run: Path, tmp_path: Path) -> None:
         tmp_path,
         steps=2,
         init=run / "world",
-        tokenizer_share=0.0,
+        stages=("dynamics",),
         actions="few",
         labels=FIXTURE,
         preset="small",
@@ -129,7 +129,7 @@ def test_the_plan_and_the_metrics_are_written(run: Path) -> None:
     plan = json.loads((run / "plan.json").read_text())
     lines = read_metrics(run)
 
-    assert plan == {"tokenizer_steps": 4, "actions_steps": 1, "dynamics_steps": 5}
+    assert plan == {"steps": {"tokenizer": 4, "actions": 1, "dynamics": 5}}
     assert {line["stage"] for line in lines} == {"tokenizer", "actions", "dynamics"}
     assert all(np.isfinite(line["seconds"]) for line in lines)
 
@@ -147,20 +147,20 @@ def test_the_card_tells_of_the_run(run: Path) -> None:
     card = (run / "world" / "README.md").read_text()
 
     assert "AI-generated" in card
-    assert "| 4 | 1 | 5 |" in card
+    assert "4 tokenizer, 1 actions, 5 dynamics" in card
 
 
 def test_init_continues_from_the_world_and_keeps_its_account(run: Path, tmp_path: Path) -> None:
     world = run / "world"
 
-    train(FIXTURE, tmp_path / "more", steps=2, init=world, tokenizer_share=0.0, preset="small")
+    train(FIXTURE, tmp_path / "more", steps=2, init=world, stages=("dynamics",), preset="small")
 
     history = json.loads((tmp_path / "more" / "world" / "config.json").read_text())["training"]
-    assert [h["dynamics_steps"] for h in history["history"]] == [5, 2]
+    assert [h["steps"]["dynamics"] for h in history["history"]] == [5, 2]
 
 
 def test_a_world_that_is_continued_keeps_its_latents(run: Path, tmp_path: Path) -> None:
-    train(FIXTURE, tmp_path / "more", steps=2, init=run / "world", tokenizer_share=1.0)
+    train(FIXTURE, tmp_path / "more", steps=2, init=run / "world", stages=("tokenizer",))
 
     before = load_file(run / "world" / "model.safetensors")
     after = load_file(tmp_path / "more" / "world" / "model.safetensors")
@@ -189,11 +189,11 @@ def test_a_new_run_in_an_old_folder_sets_the_old_one_aside(run: Path, tmp_path: 
     shutil.copytree(run, tmp_path / "again")
     before = (run / "metrics.jsonl").read_text()
 
-    train(FIXTURE, tmp_path / "again", steps=2, preset="small", tokenizer_share=0.5)
+    train(FIXTURE, tmp_path / "again", steps=1, preset="small", stages=("tokenizer",))
 
     assert (tmp_path / "again" / "before" / "metrics.jsonl").read_text() == before
     assert (tmp_path / "again" / "before" / "checkpoints" / "dynamics").is_dir()
-    assert [line["step"] for line in read_metrics(tmp_path / "again")] == [0, 0]
+    assert [line["step"] for line in read_metrics(tmp_path / "again")] == [0]
 
 
 def test_what_it_picks_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,3 +262,10 @@ def test_f53_ctrl_c_of_the_command_saves_and_exits_with_130(tmp_path: Path) -> N
     assert trainer.wait(60) == 130
     assert list((run / "checkpoints" / "tokenizer").glob("step-*"))
     assert log.read_text().endswith("worldsim: interrupted\n")
+
+
+def test_stages_must_be_known_and_of_use(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="stages must be among tokenizer, actions, dynamics, got"):
+        train(FIXTURE, tmp_path, stages=("dream",))
+    with pytest.raises(ValueError, match="nothing to learn"):
+        train(FIXTURE, tmp_path, preset="small", actions="labelled", stages=("actions",))

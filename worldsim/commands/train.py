@@ -32,8 +32,8 @@ class Train:
     """Frame size in pixels, multiples of 16 (default: what fits the footage)."""
     name: str | None = None
     """Name of the world (default: the run folder's)."""
-    tokenizer_share: float | None = None
-    """Share of the minutes or steps that the tokenizer gets, 0..1 (default: the preset's)."""
+    stages: tuple[Literal["tokenizer", "actions", "dynamics"], ...] | None = None
+    """Only these; with --init the others stay as they are (default: all that are of use)."""
     device: str = "cpu"
     """Where to train: cpu, cuda, .."""
     threads: int = 1
@@ -71,7 +71,7 @@ class Train:
             resume=self.resume,
             seed=self.seed,
             name=self.name,
-            tokenizer_share=self.tokenizer_share,
+            stages=self.stages,
             strict=self.strict,
             checkpoint_every=self.checkpoint_every,
         )

@@ -55,11 +55,12 @@ def record_measurement(folder: Path, report: Mapping[str, Any]) -> None:
 def _history(history: list[dict[str, Any]]) -> list[str]:
     if not history:
         return ["No account was kept."]
-    heads = "command | frames | hours | threads | tokenizer updates | actions | dynamics"
-    rows = [f"| {heads} |", "| --- | --- | --- | --- | --- | --- | --- |"]
-    steps = ("tokenizer_steps", "actions_steps", "dynamics_steps")
-    keys = ("command", "frames", "hours", "threads", *steps)
-    return rows + ["| " + " | ".join(str(run.get(k, "")) for k in keys) + " |" for run in history]
+    rows = ["| command | frames | hours | threads | updates |", "| --- | --- | --- | --- | --- |"]
+    for run in history:
+        updates = ", ".join(f"{n} {stage}" for stage, n in run.get("steps", {}).items())
+        told = [str(run.get(k, "")) for k in ("command", "frames", "hours", "threads")]
+        rows.append("| " + " | ".join([*told, updates]) + " |")
+    return rows
 
 
 def _measured(figures: dict[str, Any] | None) -> list[str]:

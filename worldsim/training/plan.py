@@ -2,39 +2,27 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from worldsim.errors import CheckpointError
 
-
-@dataclass(frozen=True, kw_only=True)
-class Shares:
-    """Of the minutes or updates: what the tokenizer gets, and then, of what it leaves, the latent
-    actions; the dynamics gets the rest. Each 0..1."""
-
-    tokenizer: float
-    actions: float = 0.0
-
-    def split(self, whole: float) -> tuple[float, float, float]:
-        """The parts of `whole` for tokenizer, actions and dynamics."""
-        tokenizer = whole * self.tokenizer
-        actions = (whole - tokenizer) * self.actions
-        return tokenizer, actions, whole - tokenizer - actions
+STAGES = ("tokenizer", "actions", "dynamics")  # in the order in which they run
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Plan:
-    """Updates of each stage."""
+    """Updates of each stage; a stage that is not in it does not run."""
 
-    tokenizer_steps: int
-    actions_steps: int = 0
-    dynamics_steps: int
+    steps: dict[str, int]
+
+    def __getitem__(self, stage: str) -> int:
+        return self.steps.get(stage, 0)
 
     def described(self) -> str:
         """For people."""
-        actions = f"{self.actions_steps} latent actions, " if self.actions_steps else ""
-        return f"{self.tokenizer_steps} tokenizer updates, {actions}{self.dynamics_steps} dynamics"
+        return ", ".join(f"{n} {stage}" for stage, n in self.steps.items()) + " updates"
 
     def write(self, run: Path) -> None:
         """To RUN/plan.json."""
@@ -47,21 +35,24 @@ def read_plan(run: Path) -> Plan:
     """The plan that a run was started with; CheckpointError if it cannot be read."""
     path = run / "plan.json"
     try:
-        return Plan(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        steps = json.loads(path.read_text())["steps"]
+        return Plan({str(stage): int(n) for stage, n in steps.items()})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path}: is not a plan ({type(error).__name__}: {error})") from error
 
 
-def plan_from_minutes(minutes: float, shares: Shares, rates: tuple[float, float, float]) -> Plan:
-    """Fill `minutes` at measured `rates`, updates per second of tokenizer, actions, dynamics."""
-    parts = shares.split(60 * minutes)
-    steps = [int(seconds * rate) for seconds, rate in zip(parts, rates, strict=True)]
-    return Plan(tokenizer_steps=steps[0], actions_steps=steps[1], dynamics_steps=steps[2])
+def plan_from_minutes(
+    minutes: float, shares: Mapping[str, float], rates: Mapping[str, float]
+) -> Plan:
+    """Fill `minutes` at measured `rates`, updates per second: each stage gets its share, the
+    `shares` being parts of their sum."""
+    whole = 60 * minutes / sum(shares.values())
+    return Plan({stage: int(whole * share * rates[stage]) for stage, share in shares.items()})
 
 
-def plan_from_steps(steps: int, shares: Shares) -> Plan:
-    """Split `steps` updates between the stages."""
-    tokenizer, actions = (int(part) for part in shares.split(steps)[:2])
-    return Plan(
-        tokenizer_steps=tokenizer, actions_steps=actions, dynamics_steps=steps - tokenizer - actions
-    )
+def plan_from_steps(steps: int, shares: Mapping[str, float]) -> Plan:
+    """Split `steps` updates; the largest part gets what rounding leaves."""
+    whole = sum(shares.values())
+    parts = {stage: int(steps * share / whole) for stage, share in shares.items()}
+    largest = max(shares, key=lambda stage: shares[stage])
+    return Plan(parts | {largest: parts[largest] + steps - sum(parts.values())})

@@ -24,8 +24,7 @@ class Preset:
     tokenizer_batches: Batches
     actions_batches: Batches
     dynamics_batches: Batches
-    tokenizer_share: float  # of the updates or minutes, 0..1
-    actions_share: float  # of what the tokenizer leaves, where actions are learned
+    shares: dict[str, float]  # of the updates or minutes, between the stages that run
     minutes: float  # unless told otherwise
 
 
@@ -38,8 +37,7 @@ PRESETS = {
         actions_batches=Batches(lanes=32, ticks=3, jump=1.0),
         dynamics_batches=Batches(lanes=8, ticks=24, jump=0.04),
         # nothing that the dynamics learns survives a new tokenizer
-        tokenizer_share=0.35,
-        actions_share=0.12,
+        shares={"tokenizer": 0.35, "actions": 0.08, "dynamics": 0.57},
         minutes=60.0,
     ),
     # what one core learns in two minutes: to see whether footage works at all
@@ -66,8 +64,7 @@ PRESETS = {
         tokenizer_batches=Batches(lanes=8, ticks=4, jump=0.15),
         actions_batches=Batches(lanes=32, ticks=3, jump=1.0),
         dynamics_batches=Batches(lanes=6, ticks=16, jump=0.04),
-        tokenizer_share=0.4,
-        actions_share=0.2,
+        shares={"tokenizer": 0.4, "actions": 0.12, "dynamics": 0.48},
         minutes=2.0,
     ),
 }

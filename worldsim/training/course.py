@@ -1,0 +1,172 @@
+"""The stages of a run, one after the other, over the same footage.
+
+cache of small frames -> tokenizer -> latents -> latent actions -> codes of all footage -> dynamics
+-> world folder with card. With labelled actions, the two steps in the middle fall away.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from worldsim.bindings import bind_by_motion, bound, listed
+from worldsim.codes import infer_codes
+from worldsim.dynamics.latent_actions import LatentActions
+from worldsim.folder import WorldConfig, write_world
+from worldsim.motion import motion_of_codes
+from worldsim.training.actions_stage import ActionsStage
+from worldsim.training.card import write_card
+from worldsim.training.checkpoint import Stage
+from worldsim.training.dynamics_stage import DynamicsStage
+from worldsim.training.footage import Footage, write_start
+from worldsim.training.latents import encode_footage
+from worldsim.training.loop import Care, fit, measure_rate
+from worldsim.training.plan import Plan, plan_from_minutes, plan_from_steps, read_plan
+from worldsim.training.presets import Batches, Preset
+from worldsim.training.say import say
+from worldsim.training.streams import Streams
+from worldsim.training.strips import Strips
+from worldsim.training.tokenizer_stage import TokenizerStage
+from worldsim.world import WorldModel
+
+Latents = list[NDArray[np.float16]]  # (T, P, C) per episode
+
+
+@dataclass(frozen=True)
+class Course:
+    """What all stages of a run share. A stage trains its part of `model` in place."""
+
+    run: Path
+    footage: Footage
+    config: WorldConfig
+    preset: Preset
+    model: WorldModel
+    seed: int
+
+    def plan(
+        self,
+        minutes: float | None,
+        steps: int | None,
+        shares: Mapping[str, float],
+        *,
+        resume: bool,
+    ) -> Plan:
+        """The plan of an earlier run that goes on, or a new one, which is written down: `steps`
+        or `minutes` or what the preset says, split by `shares`."""
+        if resume and (self.run / "plan.json").exists():
+            plan = read_plan(self.run)
+        elif steps is not None:
+            plan = plan_from_steps(steps, shares)
+        else:
+            plan = plan_from_minutes(minutes or self.preset.minutes, shares, self._rates(shares))
+        plan.write(self.run)
+        return plan
+
+    def train(self, plan: Plan, care: Care) -> Path:
+        """All stages of the plan; returns the world folder."""
+        started = time.time()
+        tokenizer, dynamics = self.model.tokenizer, self.model.dynamics
+        if plan["tokenizer"]:
+            strips = Strips(self.run, self.footage, self.config)
+            averaged = fit(
+                self._tokenizer_stage(self.model),
+                steps=plan["tokenizer"],
+                run=self.run,
+                care=care,
+                watch=strips.tokenizer,
+            )
+            tokenizer.load_state_dict(averaged.state_dict())
+        latents = encode_footage(tokenizer, self.footage, self.run / "latents")
+        told = self._learn_actions(plan, latents, care)
+        if plan["dynamics"]:
+            strips = Strips(self.run, told.footage, told.config)
+            averaged = fit(
+                told._dynamics_stage(self.model, latents),
+                steps=plan["dynamics"],
+                run=self.run,
+                care=care,
+                watch=lambda model, step: strips.dynamics(tokenizer, model, step),
+            )
+            dynamics.load_state_dict(averaged.state_dict())
+        return told._write(plan, time.time() - started)
+
+    def _learn_actions(self, plan: Plan, latents: Latents, care: Care) -> Self:
+        """This run with the codes of all footage, and controls bound to them if they are new; as
+        it is, if its actions are labelled."""
+        encoder = self.model.actions
+        if encoder is None:
+            return self
+        if plan["actions"]:
+            stage = self._actions_stage(self.model, latents)
+            stage.model.encoder.load_state_dict(encoder.state_dict())
+            averaged = fit(stage, steps=plan["actions"], run=self.run, care=care)
+            stage.model.load_state_dict(averaged.state_dict())
+            encoder.load_state_dict(stage.model.encoder.state_dict())
+        codes = []
+        for frames, z in zip(self.footage.frames, latents, strict=True):
+            found = infer_codes(encoder, frames, torch.from_numpy(np.array(z)))
+            codes.append(np.concatenate([[-1], found]))
+        config = self.config
+        if plan["actions"]:
+            motions = motion_of_codes(self.footage.frames, codes, len(config.actions))
+            config = bound(config, bind_by_motion(motions))
+            say(f"controls, by how the codes move the picture: {listed(config.bindings)}")
+        return replace(self, footage=replace(self.footage, actions=codes), config=config)
+
+    def _rates(self, stages: Mapping[str, float]) -> dict[str, float]:
+        """Updates per second of each stage, timed on throw-away copies."""
+        shape = (self.config.tokenizer.num_tokens, self.config.tokenizer.channels)
+        one = np.ones((), dtype=np.float16)
+        latents = [np.broadcast_to(one, (len(f), *shape)) for f in self.footage.frames]
+        with torch.random.fork_rng():  # what follows must not depend on whether this was needed
+            trial = WorldModel(self.config)
+            built: dict[str, Callable[[], Stage]] = {
+                "tokenizer": lambda: self._tokenizer_stage(trial),
+                "actions": lambda: self._actions_stage(trial, latents),
+                "dynamics": lambda: self._dynamics_stage(trial, latents),
+            }
+            return {stage: measure_rate(built[stage]()) for stage in stages}
+
+    def _tokenizer_stage(self, model: WorldModel) -> TokenizerStage:
+        streams = self._streams([self.footage.frames], self.preset.tokenizer_batches)
+        # a world that is continued has a dynamics, which is lost on other latents
+        return TokenizerStage(model.tokenizer, streams, keep_latents=bool(self.config.training))
+
+    def _actions_stage(self, model: WorldModel, latents: Latents) -> ActionsStage:
+        streams = self._streams([self.footage.frames, latents], self.preset.actions_batches)
+        return ActionsStage(LatentActions(self.config.dynamics), model.tokenizer, streams)
+
+    def _dynamics_stage(self, model: WorldModel, latents: Latents) -> DynamicsStage:
+        sources: list[Any] = [self.footage.frames, latents, self.footage.actions]
+        streams = self._streams(sources, self.preset.dynamics_batches)
+        return DynamicsStage(model.dynamics, model.tokenizer, streams)
+
+    def _streams(self, sources: list[Any], batches: Batches) -> Streams:
+        label = self.footage.fingerprint
+        return Streams(sources, **asdict(batches), seed=self.seed, footage=label)
+
+    def _write(self, plan: Plan, seconds: float) -> Path:
+        entry = {
+            "frames": self.footage.num_frames,
+            "hours": round(seconds / 3600, 2),
+            "threads": torch.get_num_threads(),
+            "command": " ".join(Path(a).name if i == 0 else a for i, a in enumerate(sys.argv)),
+            "steps": plan.steps,
+        }
+        history = [*self.config.training.get("history", []), entry]
+        start, led = self.footage.start_scene()
+        # figures of the world that this one continues are not figures of this one
+        kept = {k: v for k, v in self.config.training.items() if k != "measured"}
+        config = replace(self.config, start_actions=led, training={**kept, "history": history})
+        folder = self.run / "world"
+        write_world(folder, config, self.model)
+        write_start(folder / "start.mkv", start, config.fps)
+        write_card(folder, config)
+        say(f"world: {folder}")
+        return folder
