@@ -25,6 +25,7 @@ from worldsim.folder import WorldConfig, find_world, read_config, read_weights
 from worldsim.snapshot import decode_state, encode_state
 from worldsim.state import WorldState
 from worldsim.tokenizer import Tokenizer, to_frames, to_pixels
+from worldsim.tokenizer.student import Student
 
 Frames = NDArray[np.uint8]
 ENCODE_BATCH = 64  # frames that the encoder reads at once: bounds its memory
@@ -66,6 +67,8 @@ class WorldModel(nn.Module):
         self.tokenizer = Tokenizer(config.tokenizer)
         self.dynamics = Dynamics(config.dynamics)
         self.actions = ActionEncoder(config.dynamics) if config.learned_actions else None
+        known = config.features
+        self.features = Student(config.tokenizer, known.size) if known else None
 
 
 class World:
@@ -187,7 +190,7 @@ class World:
             "decode_ms": 1e3 * (time.perf_counter() - predicted),
         }
         return Prediction(
-            output=Output(frame=frame, timing=timing),
+            output=Output(frame=frame, alarm=self._alarm(state, latent), timing=timing),
             state=state,
             action=chosen,
             latent=latent,
@@ -242,6 +245,21 @@ class World:
             raise ValueError(f"frames must be at least two, (T, H, W, 3), got {frames.shape}")
         return infer_codes(self._model.actions, frames, self._encode(frames[None])[0])
 
+    @torch.inference_mode()
+    def doubt(self, before: Frames, after: Frames) -> NDArray[np.float64] | None:
+        """How little each frame of `after` follows from that of `before`, uint8 (N, H, W, 3): the
+        score that rings the alarm, and the largest change of a feature, (N, 2); None if this
+        world has no features."""
+        student = self._model.features
+        if student is None:
+            return None
+        for frames in (before, after):
+            self._check_frames(frames)
+        a, b = self._encode(before[:, None])[:, 0], self._encode(after[:, None])[:, 0]
+        both = torch.stack([student.score(a, b), student.bound(a, b)], dim=-1)
+        doubt: NDArray[np.float64] = both.double().cpu().numpy()
+        return doubt
+
     def _look(self, frames: Frames, actions: ArrayLike | None) -> WorldState:
         """The state after a context of frames (B, T, H, W, 3)."""
         batch, ticks = frames.shape[:2]
@@ -289,6 +307,15 @@ class World:
             tick=state.tick + 1,
             seed=state.seed,
         )
+
+    def _alarm(self, state: WorldState, latent: Tensor) -> NDArray[np.bool_] | None:
+        """(B,): whether `latent` (B, P, C) does not follow from what is shown now; None if this
+        world has no features."""
+        if self._model.features is None or self.config.features is None:
+            return None
+        score = self._model.features.score(state.latent, latent)
+        is_alarm: NDArray[np.bool_] = (score > self.config.features.alarm).cpu().numpy()
+        return is_alarm
 
     def _encode(self, frames: Frames) -> Tensor:
         """(B, T, H, W, 3) -> (B, T, P, C), a bounded number of frames at a time."""

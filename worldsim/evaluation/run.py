@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worldsim.doctor import cpu_name
-from worldsim.evaluation import block_lam, drift, pictures
+from worldsim.evaluation import block_alarm, block_lam, drift, pictures
 from worldsim.evaluation.block_world import grade
 from worldsim.evaluation.footage import Library, load_library
 from worldsim.evaluation.intervals import missing
@@ -27,6 +27,7 @@ NOTES = {
     "survival_1024": "share of rollouts never 24 frames in a row beyond 99.9 % of real, or frozen",
     "lam": "a control that changed nothing counts as noop; map_N: N labelled frames, 8 draws",
     "lam.delta4": "dB after 4 tics, inferred over random codes; twin: true over random controls",
+    "alarm": "on held-out pairs; limits as shipped; false_alarms: per 1,000 real frames",
     "mean_frame": "mean of the other recordings of the evaluation folder",
     "nearest_replay": "searches the other recordings of the evaluation folder",
     "frozen": "the world's own reconstruction of the last context frame, held",
@@ -57,6 +58,8 @@ def evaluate(
             report["lam"] = block_lam.grade(world, library, plan, log, twin)
         else:
             report[block] = missing(f"this version does not measure the block '{block}' yet")
+    if world.config.features is not None:
+        report["alarm"] = block_alarm.grade(world, library, log)
     if out is not None:
         draw(world, library, plan.context, out, log)
     report["notes"] = NOTES

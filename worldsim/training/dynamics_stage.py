@@ -25,6 +25,8 @@ from torch.nn import functional as F
 from worldsim.dynamics import Dynamics, TrunkState
 from worldsim.tokenizer import Tokenizer, to_pixels
 from worldsim.tokenizer.losses import reconstruction_loss
+from worldsim.training.consistency import WEIGHT as CONSIST_WEIGHT
+from worldsim.training.consistency import Consistency
 from worldsim.training.exercises import Frames, exercise, motion_loss, news_loss
 from worldsim.training.lanes import Lanes
 from worldsim.training.loop import matrix_optimizers, take_step
@@ -60,7 +62,13 @@ class DynamicsStage:
     name = "dynamics"
 
     def __init__(
-        self, dynamics: Dynamics, tokenizer: Tokenizer, streams: Streams, *, rate: float = 2e-3
+        self,
+        dynamics: Dynamics,
+        tokenizer: Tokenizer,
+        streams: Streams,
+        *,
+        rate: float = 2e-3,
+        consistency: Consistency | None = None,
     ) -> None:
         """`streams` yields frames uint8, latents, and actions; `tokenizer` is not trained."""
         self.model = self._dynamics = dynamics
@@ -68,6 +76,7 @@ class DynamicsStage:
         self.optimizers = matrix_optimizers(dynamics, rate, inside=("layers.",))
         self.streams = streams
         self._paint = PaintLoss()
+        self._consistency = consistency
         self._lanes: Lanes | None = None
 
     def update(self, progress: float) -> dict[str, Tensor]:
@@ -85,7 +94,8 @@ class DynamicsStage:
             frames = self._frames(lanes, context, known, actions)
             target, real = latents[:, 1:].flatten(0, 1), pixels[:, 1:].flatten(0, 1)
             age = context.age.flatten()
-            losses = self._losses(frames, age, target, real, judged=progress >= CRITIC_FROM)
+            before = context.pictures.flatten(0, 1), pixels[:, :-1].flatten(0, 1)
+            losses = self._losses(frames, age, target, real, before, judged=progress >= CRITIC_FROM)
         take_step(self.optimizers, losses["loss"], self.model)
         return {k: v.detach() for k, v in losses.items()}
 
@@ -204,10 +214,18 @@ class DynamicsStage:
         return Frames(moved, chosen, context.levels.flatten())
 
     def _losses(
-        self, frames: Frames, age: Tensor, target: Tensor, real: Tensor, *, judged: bool
+        self,
+        frames: Frames,
+        age: Tensor,
+        target: Tensor,
+        real: Tensor,
+        before: tuple[Tensor, Tensor],
+        *,
+        judged: bool,
     ) -> dict[str, Tensor]:
         """All losses: `target` (N, P, C) and `real` (N, 3, H, W) are what really came, `age` (N,)
-        says for how long the past had been imagined."""
+        says for how long the past had been imagined, `before` what was shown a tick earlier, in
+        the model's context and in the real clip."""
         head, imagined = self._dynamics.head, age > 0
         lesson = exercise(head, frames, target)
         rows = lesson.is_mean.nonzero()[:, 0]
@@ -223,6 +241,13 @@ class DynamicsStage:
         painted = self._decode(part, part.sample(head, SAMPLE_STEPS))
         opinion = self._paint(painted, real[rows], judged=judged, faithful=FAITHFUL)
         losses |= {"sample": opinion.pop("paint"), **opinion}
+        losses["consist"] = torch.zeros(())
+        if self._consistency is not None:
+            some = self._consistency.pick(age[rows])
+            at = rows[some]
+            losses["consist"] = self._consistency(
+                before[0][at], painted[some], before[1][at], real[at], frames.actions[at]
+            )
         losses["news"] = torch.zeros(())
         for chosen, free in ((~imagined, False), (imagined & (age <= NEWS_TICKS), True)):
             rows = chosen.nonzero()[:, 0]
@@ -235,6 +260,7 @@ class DynamicsStage:
             + MOVED_WEIGHT * losses["moved"]
             + PICTURE_WEIGHT * (losses["paint"] + losses["sample"])
             + NEWS_WEIGHT * losses["news"]
+            + CONSIST_WEIGHT * losses["consist"]
         )
         led = (frames.levels == 0) & lesson.is_mean & ~imagined
         if led.any():

@@ -24,6 +24,8 @@ class Preset:
     tokenizer_batches: Batches
     actions_batches: Batches
     dynamics_batches: Batches
+    features_batches: Batches
+    own_features: int  # updates of phi, if it has to be learned from the footage
     shares: dict[str, float]  # of the updates or minutes, between the stages that run
     minutes: float  # unless told otherwise
 
@@ -36,8 +38,10 @@ PRESETS = {
         tokenizer_batches=Batches(lanes=8, ticks=4, jump=0.15),
         actions_batches=Batches(lanes=32, ticks=3, jump=1.0),
         dynamics_batches=Batches(lanes=8, ticks=24, jump=0.04),
+        features_batches=Batches(lanes=48, ticks=1, jump=1.0),
+        own_features=2000,
         # nothing that the dynamics learns survives a new tokenizer
-        shares={"tokenizer": 0.35, "actions": 0.08, "dynamics": 0.57},
+        shares={"tokenizer": 0.35, "actions": 0.08, "dynamics": 0.57, "features": 0.06},
         minutes=60.0,
     ),
     # what one core learns in two minutes: to see whether footage works at all
@@ -64,7 +68,9 @@ PRESETS = {
         tokenizer_batches=Batches(lanes=8, ticks=4, jump=0.15),
         actions_batches=Batches(lanes=32, ticks=3, jump=1.0),
         dynamics_batches=Batches(lanes=6, ticks=16, jump=0.04),
-        shares={"tokenizer": 0.4, "actions": 0.12, "dynamics": 0.48},
+        features_batches=Batches(lanes=48, ticks=1, jump=1.0),
+        own_features=200,
+        shares={"tokenizer": 0.4, "actions": 0.12, "dynamics": 0.48, "features": 0.06},
         minutes=2.0,
     ),
 }

@@ -9,7 +9,15 @@ import torch
 
 from worldsim.bindings import listed
 from worldsim.folder import find_world, read_config
-from worldsim.training.begin import begin_model, continued, new_config, prepare_footage
+from worldsim.training.begin import (
+    begin_features,
+    begin_model,
+    continued,
+    featured,
+    new_config,
+    prepare_footage,
+)
+from worldsim.training.consistency import Kind
 from worldsim.training.course import Course
 from worldsim.training.few import fit_bindings
 from worldsim.training.lock import disk_errors, locked
@@ -40,6 +48,8 @@ def train(
     stages: Sequence[str] | None = None,
     strict: bool = False,
     checkpoint_every: float = Care.checkpoint_every,
+    features: str | None = None,
+    consistency: Kind | Literal["off"] = "off",
 ) -> Path:
     """Train a world on a folder of videos; returns the world folder, OUT/world.
 
@@ -50,6 +60,12 @@ def train(
     the `stages`, all that there is something to learn for, if not given. `init` continues from a
     world, whose latents and learned codes stay what they are. `size` is (H, W) in pixels. What is
     not given is picked, by the footage or by the `preset`, and said.
+
+    `features` is where phi (tokenizer/features.py) comes from: a file, a folder or hub name of a
+    vision transformer, "own" for one that learns from the footage, or, if not given, the converted
+    EfficientNet-Lite0; where that is not there and phi is needed, it learns from the footage. It
+    teaches the stage "features", which gives the world its alarm, and which runs unasked only with
+    a phi that need not be learned; and it judges the `consistency` of what the dynamics samples.
 
     `resume` goes on from the newest checkpoint that holds, saved every `checkpoint_every` seconds;
     with `strict` a damaged one ends the run instead. What an earlier run left in `out` is put into
@@ -63,6 +79,8 @@ def train(
         raise ValueError(f"actions must be one of {', '.join(get_args(Actions))}, got {actions!r}")
     if (actions == "few") != (labels is not None):
         raise ValueError("labels is a folder of recordings, for actions='few' and only for that")
+    if consistency not in (*get_args(Kind), "off"):
+        raise ValueError(f"consistency must be matched, band, naive or off, got {consistency!r}")
     if preset not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
     for stage in stages or ():
@@ -81,10 +99,26 @@ def train(
             config = continued(base, is_learned=learn)
         else:
             config = new_config(footage, PRESETS[preset], name or run.name)
-        model = begin_model(config, init, base)
         known = base is not None and base.learned_actions
-        shares = _shares(PRESETS[preset].shares, stages, new_codes=learn and not known)
-        course = Course(run, footage, config, PRESETS[preset], model.to(device), seed)
+        judged = consistency != "off" and (stages is None or "dynamics" in stages)
+        needed = judged or (stages is not None and "features" in stages)
+        phi = begin_features(features, footage, run, PRESETS[preset], needed=needed)
+        useless = {"actions"} if known or not learn else set()
+        useless |= {"features"} if phi is None else set()
+        shares = _shares(PRESETS[preset].shares, stages, useless)
+        if phi is not None and "features" in shares:
+            config = featured(config, phi)
+        model = begin_model(config, init, base)
+        course = Course(
+            run,
+            footage,
+            config,
+            PRESETS[preset],
+            model.to(device),
+            seed,
+            phi=phi,
+            consistency=None if consistency == "off" else consistency,
+        )
         plan = course.plan(minutes, steps, shares, resume=resume)
         say(f"plan: {plan.described()}")
         world = course.train(plan, care)
@@ -108,10 +142,10 @@ def set_aside(run: Path) -> None:
 
 
 def _shares(
-    given: dict[str, float], stages: Sequence[str] | None, *, new_codes: bool
+    given: dict[str, float], stages: Sequence[str] | None, useless: set[str]
 ) -> dict[str, float]:
-    """Of the stages that are asked for, and of use."""
-    useful = [stage for stage in STAGES if stage != "actions" or new_codes]
+    """Of the stages that are asked for and of use."""
+    useful = [stage for stage in STAGES if stage not in useless]
     shares = {stage: given[stage] for stage in useful if stages is None or stage in stages}
     if not shares:
         raise ValueError("stages: there is nothing to learn in those that were asked for")
