@@ -179,8 +179,10 @@ def grade(world: World, library: Library, real: Yardstick) -> dict[str, float]:
     """The measures of one world."""
     predictor = WorldPredictor(world, library.controls)
     moved = motion_and_sharpness(predictor, real.windows, real.real_flow, BATCH)
-    cuts, early, late, alike = 0, [], [], []
-    real_cuts = 0
+    cuts, real_cuts = 0, 0
+    early: list[Tensor] = []
+    late: list[Tensor] = []
+    alike: list[Tensor] = []
     for group in batches(real.windows, BATCH):
         controls = np.stack([w.future_controls(MOTION_FRAMES) for w in group])
         before = features_of(real.phi, [w.seed_frame for w in group])

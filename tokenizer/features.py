@@ -33,6 +33,7 @@ BLOCKS = (
     *((5, 1, 6, 112), (5, 1, 6, 112), (5, 1, 6, 112)),
 )
 STEM = 32  # channels
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and spread of its colours, 0..1
 NAMES = ("efficientnet-lite0", "own")  # what a file of features may say that it is
 
 
@@ -72,7 +73,8 @@ class SameConv(nn.Conv2d):
         for side in (x.shape[-1], x.shape[-2]):
             pad = max((-(-side // stride) - 1) * stride + kernel - side, 0)
             pads += [pad // 2, pad - pad // 2]
-        return self._conv_forward(F.pad(x, pads), self.weight, self.bias)
+        out: Tensor = self._conv_forward(F.pad(x, pads), self.weight, self.bias)
+        return out
 
 
 class Block(nn.Module):
@@ -146,11 +148,10 @@ class Transformer(Features):
             source, use_safetensors=True, trust_remote_code=False
         )
         self.name, self.size = source, int(self.model.config.hidden_size)
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
-        self.register_buffer("spread", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))
 
     def see(self, pixels: Tensor) -> Tensor:
-        shown = ((pixels + 1) / 2 - self.mean) / self.spread  # ImageNet's
+        mean, spread = (pixels.new_tensor(c).view(3, 1, 1) for c in IMAGENET)
+        shown = ((pixels + 1) / 2 - mean) / spread
         tokens: Tensor = self.model(pixel_values=shown).last_hidden_state
         return tokens[:, 1:].mean(dim=1)  # the first one is the class's
 

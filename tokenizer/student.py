@@ -61,12 +61,13 @@ class Student(nn.Module):
     def forward(self, latent: Tensor) -> Tensor:
         """(B, P, C) -> phi of its picture, (B, d) of length 1."""
         features = self.write(self.layers(self._grid(latent)))
-        return F.normalize(features.mean(dim=(-2, -1)).float(), dim=-1)
+        normed: Tensor = F.normalize(features.mean(dim=(-2, -1)).float(), dim=-1)
+        return normed
 
     def doubts(self, before: Tensor, latent: Tensor) -> Tensor:
         """Two latents in a row, (B, P, C) -> logit per token that it does not follow, (B, P)."""
         pair = torch.cat([before, latent, latent - before], dim=-1)
-        found = self.detect(self.detector_layers(self._grid(pair)))
+        found: Tensor = self.detect(self.detector_layers(self._grid(pair)))
         return found.flatten(1).float()
 
     def score(self, before: Tensor, latent: Tensor) -> Tensor:

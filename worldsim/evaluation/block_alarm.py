@@ -63,8 +63,8 @@ def grade(world: "World", library: Library, log: Log) -> dict[str, object]:
         "features": limits.phi,
     }
     for column, (row, limit) in enumerate(zip(ROWS, (limits.alarm, limits.epsilon), strict=True)):
-        rings = 1e3 * (real.values[:, column] > limit)
-        graded: dict[str, object] = {"false_alarms": measure(rings, real.units).graded()}
+        rings = np.asarray(1e3 * (real.values[:, column] > limit), dtype=np.float64)
+        graded: dict[str, object] = {"false_alarms": _measured(rings, real.units).graded()}
         for kind, bad in found.items():
             graded[f"auroc_{kind}"] = _auroc(bad, real, column).graded()
             caught = (bad.values[:, column] > limit).astype(np.float64)

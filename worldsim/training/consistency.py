@@ -86,7 +86,8 @@ class Consistency:
         """The picture that was there, imagined or not, and what is painted next; the same two in
         the real clip, all (N, 3, H, W) in [-1, 1]; what was done, (N,) -> scalar."""
         with torch.autocast(painted.device.type, enabled=False):  # changes are small differences
-            return self._loss(shown, painted.float(), was, real, actions)
+            loss: Tensor = self._loss(shown, painted.float(), was, real, actions)
+        return loss
 
     def _loss(
         self, shown: Tensor, painted: Tensor, was: Tensor, real: Tensor, actions: Tensor
