@@ -97,15 +97,21 @@ def main() -> int:
     size = World.load(args.init).frame_size
     library = load_library(args.held_out, size, max_frames=args.max_frames, log=say)
     yardstick = measure_real(library, phi, args.windows)
+    args.out.mkdir(parents=True, exist_ok=True)
+    kept = args.out / "rows.jsonl"
+    results = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    known = {(found["row"], found["seed"]) for found in results}
     for seed in args.seeds:
         for row in args.rows:
+            if (row, seed) in known:
+                continue
             world = trained(args, row, seed)
             found = grade(world, library, yardstick)
             line = {"row": row, "seed": seed, "steps": args.steps, **found}
-            with (args.out / "rows.jsonl").open("a") as file:
+            with kept.open("a") as file:
                 file.write(json.dumps(line) + "\n")
             say(json.dumps(line))
-    results = [json.loads(line) for line in (args.out / "rows.jsonl").read_text().splitlines()]
+            results.append(line)
     print(table(results), file=sys.stderr)
     print(json.dumps({"command": "ablation", "rows": results}))
     return 0
