@@ -68,7 +68,8 @@ class Student(nn.Module):
         """Two latents in a row, (B, P, C) -> logit per token that it does not follow, (B, P)."""
         pair = torch.cat([before, latent, latent - before], dim=-1)
         found: Tensor = self.detect(self.detector_layers(self._grid(pair)))
-        return found.flatten(1).float()
+        logits: Tensor = found.flatten(1).float()
+        return logits
 
     def score(self, before: Tensor, latent: Tensor) -> Tensor:
         """Two latents in a row, (B, P, C) -> logit that the second does not follow, (B,)."""

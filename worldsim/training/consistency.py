@@ -86,22 +86,21 @@ class Consistency:
         """The picture that was there, imagined or not, and what is painted next; the same two in
         the real clip, all (N, 3, H, W) in [-1, 1]; what was done, (N,) -> scalar."""
         with torch.autocast(painted.device.type, enabled=False):  # changes are small differences
-            loss: Tensor = self._loss(shown, painted.float(), was, real, actions)
-        return loss
+            lengths = self._lengths(shown, painted.float(), was, real, actions)
+        return lengths.mean() / self.scale
 
-    def _loss(
+    def _lengths(
         self, shown: Tensor, painted: Tensor, was: Tensor, real: Tensor, actions: Tensor
     ) -> Tensor:
+        """What is wrong with each, (N,)."""
         wanted = [shown] if self.kind != "matched" else [shown, was, real]
         with torch.no_grad():
             there, *truth = self.phi(torch.cat(wanted)).chunk(len(wanted))
-        change = self.phi(painted.clamp(-1, 1)) - there
+        change: Tensor = self.phi(painted.clamp(-1, 1)) - there
         if self.kind == "matched":
-            loss = (change - (truth[1] - truth[0])).square().sum(dim=-1)
-        elif self.kind == "naive":
-            loss = change.square().sum(dim=-1)
-        else:
-            length = (change.square().sum(dim=-1) + 1e-8).sqrt()
-            beyond = F.relu(length - self.high[actions])
-            loss = beyond.square() + F.relu(self.low[actions] - length).square()
-        return loss.mean() / self.scale
+            return (change - (truth[1] - truth[0])).square().sum(dim=-1)
+        if self.kind == "naive":
+            return change.square().sum(dim=-1)
+        length = (change.square().sum(dim=-1) + 1e-8).sqrt()
+        beyond = F.relu(length - self.high[actions]).square()
+        return beyond + F.relu(self.low[actions] - length).square()
