@@ -98,8 +98,8 @@ class Consistency:
             there, *truth = self.phi(torch.cat(wanted)).chunk(len(wanted))
         change: Tensor = self.phi(painted.clamp(-1, 1)) - there
         if self.kind == "matched":
-            return (change - (truth[1] - truth[0])).square().sum(dim=-1)
-        if self.kind == "naive":
+            change = change - (truth[1] - truth[0])
+        if self.kind != "band":
             return change.square().sum(dim=-1)
         length = (change.square().sum(dim=-1) + 1e-8).sqrt()
         beyond = F.relu(length - self.high[actions]).square()
