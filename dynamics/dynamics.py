@@ -29,6 +29,7 @@ class Dynamics(nn.Module):
         context: Tensor,
         latent: Tensor,
         before: Tensor,
+        motion: Tensor,
         action: Tensor,
         move: Move,
         *,
@@ -36,17 +37,18 @@ class Dynamics(nn.Module):
         steps: int,
     ) -> tuple[Tensor, Moved]:
         """The latent that follows `action`, and the moved picture that it starts from: context
-        (B, S, D), latents (B, P, C), (B,), how to move the last picture, noise (B, P, C).
+        (B, S, D), latents (B, P, C), the last motion (B, 3, h, w), (B,), how to move the last
+        picture, noise (B, P, C).
 
-        Without noise it is the mean of all that may follow, everywhere, whatever the `steps`."""
-        moved = self.head.move(context, latent, before, action, move)
+        Without noise it is the mean of all that may follow, whatever the `steps`."""
+        moved = self.head.move(context, latent, before, motion, action, move)
 
         def at(x: Tensor, time: float, size: float) -> Tensor:
             clock = x.new_tensor([time, size, 0.0]).expand(len(x), 3)
             return self.head(x, clock, moved, action)  # type: ignore[no-any-return]
 
         if noise is None:
-            return flow.sample(at, torch.zeros_like(latent), 1), moved
+            return moved.compose(flow.sample(at, torch.zeros_like(latent), 1), None), moved
         return moved.compose(flow.sample(at, noise, steps), noise), moved
 
     def initial_state(self, batch: int) -> TrunkState:

@@ -17,11 +17,12 @@ from worldsim.dynamics import TrunkState
 @dataclass(frozen=True, kw_only=True)
 class WorldState:
     """The state of B players. Shapes: L layers of the trunk, S places, H heads, E features of a
-    head, N state size, P tokens, C channels, D width."""
+    head, N state size, P tokens, C channels, D width, h w cells."""
 
     memory: Tensor  # (B, L, S, H, E, N), the trunk's Mamba states
     latent: Tensor  # (B, P, C), what is shown now
     before: Tensor  # (B, P, C), what was shown a tick earlier
+    motion: Tensor  # (B, 3, h, w), how what is shown came from what was shown before (`match`)
     context: Tensor  # (B, S, D), what the trunk made of everything so far
     picture: Tensor  # (B, 3, H, W) in [-1, 1], what is shown now, in floats
     tick: Tensor  # int64 (B,), ticks since the world began

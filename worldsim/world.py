@@ -21,6 +21,7 @@ from worldsim.codes import infer_codes
 from worldsim.dynamics import Dynamics
 from worldsim.dynamics.flow import STEPS
 from worldsim.dynamics.latent_actions import ActionEncoder
+from worldsim.dynamics.matching import match
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights
 from worldsim.snapshot import decode_state, encode_state
 from worldsim.state import WorldState
@@ -174,6 +175,7 @@ class World:
             state.context,
             state.latent,
             state.before,
+            state.motion,
             chosen,
             partial(tokenizer.move, state.picture),
             noise=self._noise(state, scale),
@@ -263,13 +265,17 @@ class World:
             torch.zeros(batch, ticks, device=self.device),
             type(first)(memory=first.memory, latent=latents[:, 0]),
         )
-        last = torch.from_numpy(np.ascontiguousarray(frames[:, -1])).to(self.device)
+        last, earlier = (
+            to_pixels(torch.from_numpy(np.ascontiguousarray(frames[:, t])).to(self.device))
+            for t in (-1, max(ticks - 2, 0))
+        )
         return WorldState(
             memory=torch.stack(trunk.memory, dim=1),
             latent=latents[:, -1],
             before=latents[:, max(ticks - 2, 0)],
             context=context[:, -1],
-            picture=to_pixels(last),
+            motion=match(earlier, last, self.config.tokenizer.grid),
+            picture=last,
             tick=torch.zeros(batch, dtype=torch.int64, device=self.device),
             seed=torch.zeros(batch, dtype=torch.int64, device=self.device),
         )
@@ -284,6 +290,7 @@ class World:
             memory=torch.stack(trunk.memory, dim=1),
             latent=latent,
             before=state.latent,
+            motion=match(state.picture, picture, self.config.tokenizer.grid),
             context=context,
             picture=picture,
             tick=state.tick + 1,

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 
 from worldsim.dynamics import Dynamics, DynamicsConfig, TrunkState
+from worldsim.dynamics.matching import still
 
 CONFIG = DynamicsConfig(
     rows=2, columns=3, channels=4, num_actions=3, width=12, heads=3, state_size=4, registers=1,
@@ -81,6 +82,7 @@ def test_the_head_answers_the_action_from_the_first_update_on() -> None:
             context[:, -1],
             state.latent,
             latents[:, -2],
+            still(2, (2, 3), latents),
             torch.full((2,), action),
             lambda flow: (picture, state.latent),
             noise=None,
@@ -102,6 +104,7 @@ def test_a_sample_repaints_only_what_motion_does_not_explain() -> None:
             context[:, -1],
             state.latent,
             before,
+            still(2, (2, 3), latents),
             torch.zeros(2, dtype=torch.int64),
             lambda flow: (torch.zeros(2, 3, 8, 12), before),
             noise=noise,
@@ -112,7 +115,32 @@ def test_a_sample_repaints_only_what_motion_does_not_explain() -> None:
     kept, news = predict(noise)
     assert torch.equal(kept, news + noise[..., 0] <= 0)
     assert kept.any()
-    assert not predict(None)[0].any()  # the mean repaints everything
+    assert not predict(None)[0].any()  # the mean is a bit of both
+
+
+def test_what_moved_goes_on_moving_if_the_mover_says_so() -> None:
+    dynamics = model()
+    latents, actions, levels = clip()
+    context, state = run(dynamics, latents, actions, levels)
+    flows = []
+
+    def move(flow: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        flows.append(flow)
+        return torch.zeros(2, 3, 8, 12).double(), state.latent
+
+    mover = dynamics.head.mover
+    with torch.no_grad():
+        mover.flow.weight.zero_()
+        mover.flow.bias.zero_()
+        mover.keep.weight.zero_()
+        mover.keep.bias.fill_(0.5)
+    motion = still(2, (2, 3), latents)
+    motion[:, 0] = 4.0
+    chosen = torch.zeros(2, dtype=torch.int64)
+    dynamics.head.move(context[:, -1], state.latent, latents[:, -2], motion, chosen, move)
+
+    assert torch.allclose(flows[0][:, 0], torch.tensor(2.0).double(), atol=0.02)
+    assert (flows[0][:, 1] == 0).all()
 
 
 def test_the_action_moves_the_picture_by_a_flow_of_at_most_the_limit() -> None:
@@ -127,7 +155,8 @@ def test_the_action_moves_the_picture_by_a_flow_of_at_most_the_limit() -> None:
 
     for action in (0, 1):
         chosen = torch.full((2,), action)
-        dynamics.head.move(context[:, -1], state.latent, latents[:, -2], chosen, move)
+        motion = still(2, (2, 3), latents)
+        dynamics.head.move(context[:, -1], state.latent, latents[:, -2], motion, chosen, move)
 
     assert flows[0].shape == (2, 2, 2 * 4, 3 * 4)
     assert not torch.allclose(flows[0], flows[1])

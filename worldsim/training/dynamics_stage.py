@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from worldsim.dynamics import Dynamics, TrunkState
+from worldsim.dynamics.matching import match
 from worldsim.tokenizer import Tokenizer, to_pixels
 from worldsim.tokenizer.losses import reconstruction_loss
 from worldsim.training.exercises import Frames, exercise, motion_loss, news_loss
@@ -38,9 +39,10 @@ CONTEXT_NOISE = 0.4  # at most, against tokens of unit root mean square
 FORGET_ACTIONS = 0.1  # share of chunks whose past actions are hidden from the trunk
 PICTURES = 16  # means that are decoded per update, and as many samples
 NEWS = 32  # frames on either side whose news are judged per update
-# an imagined past is soon in another place than the real one, and then all would be new
-NEWS_TICKS = 6
-PICTURE_WEIGHT, MOVED_WEIGHT, NEWS_WEIGHT = 0.3, 1.0, 0.2
+# an imagined past is soon in another place than the real one: then all would be new, and motion
+# would be what leads back there
+NEAR_TICKS = 6
+PICTURE_WEIGHT, MOVED_WEIGHT, NEWS_WEIGHT = 0.3, 2.0, 0.2
 SAMPLE_STEPS = 2  # of the flow
 CRITIC_FROM = 0.1  # of the way: before, samples are wrong in ways that need no critic
 FAITHFUL = 0.3  # of a sample to the frame that really came
@@ -52,6 +54,7 @@ class Context:
 
     latents: Tensor  # (L, T, P, C)
     pictures: Tensor  # (L, T, 3, H, W)
+    motions: Tensor  # (L, T, 3, h, w), how each picture came from the one before
     levels: Tensor  # (L, T), standard deviation of the noise in the latents
     age: Tensor  # int (L, T), for how many ticks they have been the model's own; 0: real
 
@@ -79,6 +82,7 @@ class DynamicsStage:
         known = actions.clone()
         known[torch.rand(len(known)) < FORGET_ACTIONS] = self._dynamics.unknown_action
         lanes = self._begin(pixels[:, 0], latents[:, 0], torch.from_numpy(chunk.jumped), progress)
+        lanes.before = pixels[:, -2]
         with torch.autocast("cpu", torch.bfloat16):
             free_ticks = self._free_ticks(progress, latents.shape[1] - 1)
             context = self._context(lanes, pixels, latents, known, actions, free_ticks)
@@ -105,10 +109,19 @@ class DynamicsStage:
         fresh = replace(self._dynamics.initial_state(len(latent)), latent=latent)
         if self._lanes is None:
             nobody = torch.zeros_like(jumped)
-            self._lanes = Lanes(state=fresh, latent=latent, picture=picture, free=nobody)
+            self._lanes = Lanes(
+                state=fresh,
+                latent=latent,
+                picture=picture,
+                motion=self._match(picture, picture),
+                before=picture,
+                free=nobody,
+            )
         # a lane that runs free for less than a chunk is led again at the next one
         led = jumped if progress >= FREE_FULL else torch.ones_like(jumped)
-        self._lanes.lead(latent, picture, led, may_free=progress >= FREE_FROM)
+        before = torch.where(jumped[:, None, None, None], picture, self._lanes.before)
+        motion = self._match(before, picture)
+        self._lanes.lead(latent, picture, motion, led, may_free=progress >= FREE_FROM)
         self._lanes.restart(fresh, jumped)
         return self._lanes
 
@@ -131,7 +144,9 @@ class DynamicsStage:
         noised = level.nonzero()[:, 0]
         shown[noised] = _blur(shown[noised], level[noised].view(-1, 1, 1, 1, 1) / CONTEXT_NOISE)
         age = torch.zeros(count, ticks, dtype=torch.int64)
+        first = lanes.motion[:, None]
         lanes.latent, lanes.picture = lanes.latent.clone(), lanes.picture.clone()
+        lanes.motion = lanes.motion.clone()
         if lanes.free.any():
             rows, state = lanes.free_rows()
             begin = latents.shape[1] - 1 - free_ticks
@@ -139,11 +154,14 @@ class DynamicsStage:
                 zeros = latents.new_zeros(len(rows), begin)
                 _, state = self._read(latents[rows, :begin], known[rows, :begin], zeros, state)
                 lanes.latent[rows], lanes.picture[rows] = latents[rows, begin], pixels[rows, begin]
+                lanes.motion[rows] = self._match(pixels[rows, begin - 1], pixels[rows, begin])
             seen[rows, begin:], shown[rows, begin:] = self._imagine(
                 lanes, state, known[:, begin:], actions[:, begin:]
             )
             age[rows, begin:] = torch.arange(ticks - begin)
-        return Context(seen, shown, level[:, None].expand(count, ticks), age)
+        later = self._match(shown[:, :-1].flatten(0, 1), shown[:, 1:].flatten(0, 1))
+        motions = torch.cat([first, later.unflatten(0, (count, ticks - 1))], dim=1)
+        return Context(seen, shown, motions, level[:, None].expand(count, ticks), age)
 
     @torch.no_grad()
     def _read(self, *inputs: Any) -> tuple[Tensor, TrunkState]:
@@ -163,7 +181,7 @@ class DynamicsStage:
         """Play on from where the free lanes stand and leave them where it ends: latents and
         pictures on the way, first one included."""
         rows = lanes.free.nonzero()[:, 0]
-        latent, picture = lanes.latent[rows], lanes.picture[rows]
+        latent, picture, motion = lanes.latent[rows], lanes.picture[rows], lanes.motion[rows]
         latents, pictures = [], []
         is_mean = bool(torch.rand(()) < MEAN_LANES)
         for t in range(actions.shape[1] - 1):
@@ -177,6 +195,7 @@ class DynamicsStage:
                 memory,
                 latent,
                 before,
+                motion,
                 actions[rows, t + 1],
                 partial(self._tokenizer.move, picture),
                 noise=None if is_mean else torch.randn_like(latent),
@@ -184,7 +203,8 @@ class DynamicsStage:
             )
             latent = latent.float()
             picture = self._tokenizer.decoder(latent, moved.latent, moved.picture).clamp(-1, 1)
-        lanes.latent[rows], lanes.picture[rows] = latent, picture
+            motion = self._match(pictures[-1], picture)
+        lanes.latent[rows], lanes.picture[rows], lanes.motion[rows] = latent, picture, motion
         return torch.stack(latents, dim=1), torch.stack(pictures, dim=1)
 
     def _frames(self, lanes: Lanes, context: Context, known: Tensor, actions: Tensor) -> Frames:
@@ -198,6 +218,7 @@ class DynamicsStage:
             memory.flatten(0, 1),
             seen.flatten(0, 1),
             before.flatten(0, 1),
+            context.motions.flatten(0, 1),
             chosen,
             partial(self._tokenizer.move, context.pictures.flatten(0, 1)),
         )
@@ -208,14 +229,14 @@ class DynamicsStage:
     ) -> dict[str, Tensor]:
         """All losses: `target` (N, P, C) and `real` (N, 3, H, W) are what really came, `age` (N,)
         says for how long the past had been imagined."""
-        head, imagined = self._dynamics.head, age > 0
+        head, imagined, near = self._dynamics.head, age > 0, age <= NEAR_TICKS
         lesson = exercise(head, frames, target)
         rows = lesson.is_mean.nonzero()[:, 0]
         rows = rows[torch.randperm(len(rows))[:PICTURES]]
         painted = self._decode(frames.pick(rows), lesson.predicted[rows])
         losses = {
             "latent": lesson.error.mean(),
-            "moved": motion_loss(frames.moved.picture, real),
+            "moved": motion_loss(frames.moved.picture[near], real[near]),
             "paint": reconstruction_loss(painted, real[rows]),
         }
         rows = torch.randperm(len(real))[:PICTURES]
@@ -224,7 +245,7 @@ class DynamicsStage:
         opinion = self._paint(painted, real[rows], judged=judged, faithful=FAITHFUL)
         losses |= {"sample": opinion.pop("paint"), **opinion}
         losses["news"] = torch.zeros(())
-        for chosen, free in ((~imagined, False), (imagined & (age <= NEWS_TICKS), True)):
+        for chosen, free in ((~imagined, False), (imagined & near, True)):
             rows = chosen.nonzero()[:, 0]
             rows = rows[torch.randperm(len(rows))[:NEWS]]
             if len(rows):
@@ -243,6 +264,10 @@ class DynamicsStage:
         if (imagined & lesson.is_mean).any():
             losses["free"] = lesson.error[imagined & lesson.is_mean].mean()
         return losses
+
+    @torch.no_grad()
+    def _match(self, before: Tensor, picture: Tensor) -> Tensor:
+        return match(before, picture, self._tokenizer.config.grid)
 
     def _decode(self, frames: Frames, latents: Tensor) -> Tensor:
         """(N, P, C) -> (N, 3, H, W)."""
