@@ -7,7 +7,6 @@ A tick has two halves. `predict` is late: it needs the action, and the frame com
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -17,8 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from worldsim import start
+from worldsim.backends.choice import open_parts
+from worldsim.backends.parts import Parts
 from worldsim.codes import infer_codes
-from worldsim.dynamics import Dynamics
+from worldsim.dynamics import Dynamics, Moved, draw
 from worldsim.dynamics.flow import STEPS
 from worldsim.dynamics.latent_actions import ActionEncoder
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights
@@ -85,12 +86,16 @@ class World:
         self.flow_steps = 2
         self._folder = folder
         self._model = model
+        self._parts = Parts(model.dynamics, model.tokenizer)
         self._start: WorldState | None = None
 
     @classmethod
-    def load(cls, name: str | Path, device: str = "cpu", *, flow_steps: int = 2) -> Self:
+    def load(
+        cls, name: str | Path, device: str = "cpu", *, flow_steps: int = 2, backend: str = "torch"
+    ) -> Self:
         """A shipped world by name, a world folder, or OWNER/NAME on a model hub.
 
+        backend: what computes the ticks; "auto" is what `worldsim doctor --probe` chose.
         Raises CheckpointError if there is none, or if it is damaged or of another format.
         """
         if flow_steps not in STEPS:
@@ -101,7 +106,21 @@ class World:
         digest = read_weights(folder, model)
         world = cls(folder, config, model.to(device).eval().requires_grad_(False), digest)
         world.flow_steps = flow_steps
+        world._parts = open_parts(
+            model.dynamics, model.tokenizer, backend=backend, world_hash=digest, device=device
+        )
         return world
+
+    @property
+    def backend(self) -> str:
+        """The name of what computes the ticks; torch from the moment at which another fails."""
+        return self._parts.backend
+
+    @torch.inference_mode()
+    def prepare(self, batch: int) -> None:
+        """Get the backend ready for so many players at once, which can take seconds; batches of
+        another size are left to torch. One player is prepared for by `load`."""
+        self._parts.prepare(batch)
 
     @property
     def num_actions(self) -> int:
@@ -169,19 +188,20 @@ class World:
         scale = self.config.noise_scale if noise_scale is None else noise_scale
         chosen = self._check_action(action, state.batch)
         begun = time.perf_counter()
-        tokenizer = self._model.tokenizer
-        latent, moved = self._model.dynamics.predict(
-            state.context,
-            state.latent,
-            state.before,
-            chosen,
-            partial(tokenizer.move, state.picture),
-            noise=self._noise(state, scale),
-            steps=steps,
+        moved = Moved(
+            *self._parts.run(
+                "move", state.context, state.latent, state.before, state.picture, chosen
+            )
         )
+
+        def refine(noisy: Tensor, clock: Tensor) -> Tensor:
+            inputs = (noisy, clock, moved.features, moved.latent, chosen)
+            return self._parts.run("refine", *inputs)[0]
+
+        latent = draw(refine, moved, noise=self._noise(state, scale), steps=steps)
         predicted = time.perf_counter()
-        picture = tokenizer.decoder(latent, moved.latent, moved.picture).clamp(-1, 1)
-        frame = to_frames(picture).cpu().numpy()
+        picture, shown = self._parts.run("paint", latent, moved.latent, moved.picture)
+        frame = shown.cpu().numpy()
         timing = {
             "head_ms": 1e3 * (predicted - begun),
             "decode_ms": 1e3 * (time.perf_counter() - predicted),
@@ -277,11 +297,9 @@ class World:
     def _read(
         self, state: WorldState, latent: Tensor, picture: Tensor, action: Tensor
     ) -> WorldState:
-        context, trunk = self._model.dynamics.trunk.step(
-            latent, action, torch.zeros(state.batch, device=self.device), state.trunk
-        )
+        context, memory = self._parts.run("remember", latent, state.latent, action, state.memory)
         return WorldState(
-            memory=torch.stack(trunk.memory, dim=1),
+            memory=memory,
             latent=latent,
             before=state.latent,
             context=context,

@@ -1,0 +1,102 @@
+"""Which backend computes a world: opened by name, once, when the world is loaded.
+
+`auto` is what `worldsim doctor --probe` found quickest on this machine, or torch. It builds
+nothing: what is not in the cache is not used, and a line says so. A backend that is asked for by
+name is built if it has to be, which takes its time.
+"""
+
+import logging
+from typing import Any
+
+import torch
+
+from worldsim import doctor
+from worldsim.backends import store
+from worldsim.backends.parts import Parts, Runner
+from worldsim.dynamics import Dynamics
+from worldsim.errors import MachineError
+from worldsim.tokenizer import Tokenizer
+
+log = logging.getLogger("worldsim")
+
+BACKENDS = ("torch", "openvino", "openvino-bf16")
+# Difference to torch in one call of a part, as a share of the output's own length (L2). Float32
+# differs by the order of its sums, bfloat16 by its eight bits.
+BOUNDS = {"openvino": 1e-4, "openvino-bf16": 2e-2}
+
+
+def open_parts(
+    dynamics: Dynamics, tokenizer: Tokenizer, *, backend: str, world_hash: str, device: str
+) -> Parts:
+    """The parts of a world, computed by `backend` ("auto" or one of BACKENDS).
+
+    If it cannot be had, or its numbers are not those of torch, torch computes, and one line in the
+    log says why.
+    """
+    if backend not in ("auto", *BACKENDS):
+        known = ", ".join(("auto", *BACKENDS))
+        raise ValueError(f"backend must be one of {known}, got {backend!r}")
+    plain = Parts(dynamics, tokenizer)
+    name, may_build = (chosen(), False) if backend == "auto" else (backend, True)
+    if name == "torch":
+        return plain
+    try:
+        if device != "cpu":
+            raise MachineError(f"it computes on the CPU, not on {device}")
+        runner = open_runner(name, plain, world_hash, may_build=may_build)
+        parts = Parts(dynamics, tokenizer, runner, log.warning)
+        runner.prepare(1)
+        worst = disagreement(plain, runner)
+        if not worst <= BOUNDS[name]:
+            raise MachineError(f"its numbers differ from torch by {worst:.1e} of their length")
+    except Exception as error:  # a missing package, a driver, a damaged cache: torch can do it
+        log.warning("backend %s cannot be used, torch is: %s", name, _first_line(error))
+        return plain
+    return parts
+
+
+def chosen() -> str:
+    """What the last probe found quickest here, torch if it found nothing or is out of date."""
+    probe: dict[str, Any] = doctor.cached_probe() or {}
+    found = probe.get("backends")
+    if not isinstance(found, dict) or found.get("choice") not in BACKENDS:
+        return "torch"
+    if found.get("fingerprint") != store.fingerprint():
+        log.warning("the probe is of another version or machine: `worldsim doctor --probe` again")
+        return "torch"
+    return str(found["choice"])
+
+
+def open_runner(name: str, plain: Parts, world_hash: str, *, may_build: bool) -> Runner:
+    """A backend from what the cache holds; what is missing there is built, or MachineError."""
+    try:
+        from worldsim.backends import openvino
+    except ImportError as error:
+        raise MachineError("install it: pip install 'worldsim-engine[openvino]'") from error
+    folder = store.folder(world_hash, "openvino")
+    paths = store.verified(folder)
+    if paths is None and may_build:
+        store.save(folder, openvino.build(plain.modules, plain.example(1)))
+        paths = store.verified(folder)
+    if paths is None:
+        raise MachineError("not built for this world yet: `worldsim doctor --probe` builds it")
+    return openvino.Openvino(name, paths)
+
+
+@torch.inference_mode()
+def disagreement(plain: Parts, runner: Runner) -> float:
+    """How far a backend is from torch: the worst of all outputs of all parts in one call, the
+    length of the difference as a share of the output's (L2)."""
+    worst = 0.0
+    for part, inputs in plain.example(1).items():
+        found = runner.run(part, inputs)
+        if found is None:
+            continue
+        for got, wanted in zip(found, plain.run(part, *inputs), strict=True):
+            apart = (got.double() - wanted.double()).norm() / wanted.double().norm()
+            worst = max(worst, apart.item() if apart.isfinite() else float("inf"))
+    return worst
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
