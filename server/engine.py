@@ -142,7 +142,9 @@ class Engine:
 
     def _time_tick(self, players: int, steps: int) -> float:
         """Seconds of a tick: the second best of a few, so neither luck nor a disturbance."""
-        state = self.world.reset(batch=max(players, self._least_rows))
+        rows = max(players, self._least_rows)
+        self.world.prepare(rows)
+        state = self.world.reset(batch=rows)
         ticks = []
         for _ in range(MEASURED_TICKS):
             began = time.perf_counter()

@@ -105,6 +105,9 @@ class FakeWorld:
         self.batches.clear()
         self.threads.clear()
 
+    def prepare(self, batch: int) -> None:
+        """Nothing to get ready."""
+
     def reset(self, frames: Any = None, seed: int = 0, batch: int = 1) -> FakeState:
         start = 0 if frames is None else int(np.mean(frames))
         if frames is not None:

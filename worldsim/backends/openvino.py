@@ -15,6 +15,7 @@ from typing import Any
 
 import openvino
 import torch
+from openvino import opset15 as ops
 from openvino import properties as props
 from openvino.properties import hint as hints
 from torch import Tensor
@@ -22,7 +23,7 @@ from torch import Tensor
 from worldsim.backends.parts import NAMES, Tensors
 from worldsim.errors import MachineError
 
-TORCH_TYPES = {"f32": torch.float32, "u8": torch.uint8}
+LARGE = 100_000  # numbers
 
 
 def build(
@@ -39,11 +40,37 @@ def build(
                 example_input=inputs,
                 input=[openvino.PartialShape([-1, *x.shape[1:]]) for x in inputs],
             )
+            resize_by_products(model)
             path = Path(folder, f"{part}.xml")
             openvino.save_model(model, path, compress_to_fp16=False)
             files[f"{part}.xml"] = path.read_bytes()
             files[f"{part}.bin"] = path.with_suffix(".bin").read_bytes()
     return files
+
+
+def resize_by_products(model: Any) -> None:
+    """Turn bilinear resizing into two matrix products, which take a fraction of its time here."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "Interpolate":
+            continue
+        before, after = (list(x.get_partial_shape()[2:]) for x in (node.input(0), node.output(0)))
+        attributes = node.get_attributes()
+        is_ours = attributes["coordinate_transformation_mode"].endswith("half_pixel")
+        if not is_ours or any(size.is_dynamic for size in (*before, *after)):
+            continue
+        (rows, columns), (height, width) = (
+            [size.get_length() for size in x] for x in (before, after)
+        )
+        wide = ops.matmul(node.input_value(0), _resizing(columns, width), False, False)
+        tall = ops.matmul(_resizing(rows, height), wide, True, False)
+        node.output(0).replace(tall.output(0))
+
+
+def _resizing(size: int, wanted: int) -> Any:
+    """(size, wanted): a row of pixels times this is that row resized."""
+    unit = torch.eye(size)[None]
+    resized = torch.nn.functional.interpolate(unit, wanted, mode="linear", align_corners=False)
+    return ops.constant(resized[0].numpy())
 
 
 class Openvino:
@@ -91,26 +118,43 @@ class _Call:
             hints.inference_precision(): openvino.Type.f32 if precise else openvino.Type.bf16,
         }
         compiled = core.compile_model(fixed, "CPU", settings)
-        self._shapes = [tuple(x.shape) for x in compiled.inputs]
-        self._outputs = [
-            (tuple(x.shape), TORCH_TYPES[x.element_type.get_type_name()]) for x in compiled.outputs
-        ]
         self._request = compiled.create_infer_request()
+        self._inputs = [_Port(self._request.get_input_tensor(i)) for i in range(len(model.inputs))]
+        self._outputs = [
+            _Port(self._request.get_output_tensor(i)) for i in range(len(model.outputs))
+        ]
         self._lock = threading.Lock()
 
     def fits(self, inputs: Tensors) -> bool:
-        return [tuple(x.shape) for x in inputs] == self._shapes
+        return [x.shape for x in inputs] == [port.held.shape for port in self._inputs]
 
     def run(self, inputs: Tensors) -> Tensors:
-        given = [x.contiguous() for x in inputs]
-        outputs = tuple(torch.empty(shape, dtype=kind) for shape, kind in self._outputs)
         with self._lock:
-            for i, x in enumerate(given):
-                self._request.set_input_tensor(i, _shared(x))
-            for i, x in enumerate(outputs):
+            for i, (port, x) in enumerate(zip(self._inputs, inputs, strict=True)):
+                if port.is_large:
+                    self._request.set_input_tensor(i, _shared(x.contiguous()))
+                else:
+                    port.held.copy_(x)
+            large = {
+                i: torch.empty_like(port.held)
+                for i, port in enumerate(self._outputs)
+                if port.is_large
+            }
+            for i, x in large.items():
                 self._request.set_output_tensor(i, _shared(x))
             self._request.infer()
-        return outputs
+            return tuple(
+                large[i] if port.is_large else port.held.clone()
+                for i, port in enumerate(self._outputs)
+            )
+
+
+class _Port:
+    """Where an input or an output lies. To copy a small tensor is quicker than to bind it."""
+
+    def __init__(self, tensor: Any) -> None:
+        self.held = torch.from_numpy(tensor.data)
+        self.is_large = self.held.numel() > LARGE
 
 
 def _shared(x: Tensor) -> Any:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from worldsim.backends.names import Backend
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -51,6 +53,8 @@ class Play:
     """Flow steps per frame: 1 is fast, 4 is good. On a server, its own choice."""
     device: str = "cpu"
     """Where the model runs: cpu or cuda."""
+    backend: Backend = "auto"
+    """What computes the ticks; auto: what `worldsim doctor --probe` found quickest here."""
 
     def __post_init__(self) -> None:
         if self.frames is not None and self.frames < 1:
@@ -96,7 +100,9 @@ class Play:
             prepare(threads=1)
             from worldsim.world import World
 
-            world = World.load(self.world, device=self.device, flow_steps=self.k)
+            world = World.load(
+                self.world, device=self.device, flow_steps=self.k, backend=self.backend
+            )
             return LocalSource(world, beginning)
         except ValueError as error:
             raise DataError(f"{self.start or self.load}: {error}") from error
