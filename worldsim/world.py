@@ -19,6 +19,7 @@ from worldsim import start
 from worldsim.backends.choice import open_parts
 from worldsim.backends.parts import Parts
 from worldsim.codes import infer_codes
+from worldsim.costs import Pace, measure
 from worldsim.dynamics import Dynamics, Moved, draw
 from worldsim.dynamics.flow import STEPS
 from worldsim.dynamics.latent_actions import ActionEncoder
@@ -28,6 +29,7 @@ from worldsim.state import WorldState
 from worldsim.tokenizer import Tokenizer, to_frames, to_pixels
 
 Frames = NDArray[np.uint8]
+MODES = {"fast": 1, "interactive": 4, "quality": 4}  # flow steps
 ENCODE_BATCH = 64  # frames that the encoder reads at once: bounds its memory
 
 
@@ -40,6 +42,7 @@ class Output:
     objects: NDArray[np.float32] | None = None  # (B, K, D)
     alarm: NDArray[np.bool_] | None = None  # (B,)
     timing: dict[str, float] = field(default_factory=dict)  # ms per stage of this tick
+    flow_steps: int = 0  # that this frame was given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,7 @@ class Prediction:
     action: Tensor  # int64 (B,)
     latent: Tensor  # (B, P, C)
     picture: Tensor  # (B, 3, H, W)
+    seconds: float = 0.0  # that it took
 
     @property
     def is_finite(self) -> NDArray[np.bool_]:
@@ -72,7 +76,8 @@ class WorldModel(nn.Module):
 class World:
     """A trained world. Get one from `World.load`; it holds weights only, all memory is in states.
 
-    `flow_steps` is K, the flow steps of a frame: 1 is fast, 2 and 4 are better.
+    `flow_steps` is K, the flow steps of a frame: 1 is fast, 2 and 4 are better. In the mode
+    "interactive" it is the most that a frame gets: fewer, when the tick would be late otherwise.
     """
 
     def __init__(
@@ -88,16 +93,30 @@ class World:
         self._model = model
         self._parts = Parts(model.dynamics, model.tokenizer)
         self._start: WorldState | None = None
+        self._adapts = False
+        self._paces: dict[int, Pace] = {}  # by number of players
 
     @classmethod
     def load(
-        cls, name: str | Path, device: str = "cpu", *, flow_steps: int = 2, backend: str = "torch"
+        cls,
+        name: str | Path,
+        device: str = "cpu",
+        *,
+        flow_steps: int | None = None,
+        mode: str | None = None,
+        backend: str = "torch",
     ) -> Self:
         """A shipped world by name, a world folder, or OWNER/NAME on a model hub.
 
+        flow_steps: K, 2 by default, or as the mode says: "fast" is 1, "quality" 4, and
+        "interactive" at most 4, as many as leave each tick in its period.
         backend: what computes the ticks; "auto" is what `worldsim doctor --probe` chose.
         Raises CheckpointError if there is none, or if it is damaged or of another format.
         """
+        if mode is not None and mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+        if flow_steps is None:
+            flow_steps = 2 if mode is None else MODES[mode]
         if flow_steps not in STEPS:
             raise ValueError(f"flow_steps must be one of {STEPS}, got {flow_steps}")
         folder = find_world(name)
@@ -106,6 +125,7 @@ class World:
         digest = read_weights(folder, model)
         world = cls(folder, config, model.to(device).eval().requires_grad_(False), digest)
         world.flow_steps = flow_steps
+        world._adapts = mode == "interactive"
         world._parts = open_parts(
             model.dynamics, model.tokenizer, backend=backend, world_hash=digest, device=device
         )
@@ -155,7 +175,10 @@ class World:
         if len(seeds) != state.batch:
             raise ValueError(f"seed must be one int or {state.batch} ints, got {len(seeds)}")
         tensors = state.tensors() | {"seed": torch.tensor(seeds, device=self.device)}
-        return WorldState(**tensors)
+        state = WorldState(**tensors)
+        if self._adapts:
+            self._pace(state)
+        return state
 
     def step(
         self,
@@ -180,11 +203,15 @@ class World:
         *,
         flow_steps: int | None = None,
         noise_scale: float | None = None,
+        left: float | None = None,
     ) -> Prediction:
         """The late half of a tick: the frame that follows `action`, sampled in `flow_steps` steps
         from noise of `noise_scale`, the world's own if None. Noise of 0 is the deterministic
-        prediction: the mean of what may follow, softer than any of it."""
+        prediction: the mean of what may follow, softer than any of it. `left`: seconds in which the
+        tick has to be over, a period if None; only the mode "interactive" looks at it."""
         steps = self.flow_steps if flow_steps is None else flow_steps
+        if self._adapts and flow_steps is None:
+            steps = self._pace(state).steps(1.0 / self.fps if left is None else left)
         scale = self.config.noise_scale if noise_scale is None else noise_scale
         chosen = self._check_action(action, state.batch)
         begun = time.perf_counter()
@@ -207,18 +234,23 @@ class World:
             "decode_ms": 1e3 * (time.perf_counter() - predicted),
         }
         return Prediction(
-            output=Output(frame=frame, timing=timing),
+            output=Output(frame=frame, timing=timing, flow_steps=steps),
             state=state,
             action=chosen,
             latent=latent,
             picture=picture,
+            seconds=time.perf_counter() - begun,
         )
 
     @torch.inference_mode()
     def advance(self, prediction: Prediction) -> WorldState:
         """The early half: remember what was shown."""
-        p = prediction
-        return self._read(p.state, p.latent, p.picture, p.action)
+        p, begun = prediction, time.perf_counter()
+        state = self._read(p.state, p.latent, p.picture, p.action)
+        pace = self._paces.get(state.batch)
+        if pace is not None:
+            pace.note(p.output.flow_steps, p.seconds + time.perf_counter() - begun)
+        return state
 
     @torch.inference_mode()
     def observe(self, state: WorldState, frame: Frames, action: int | ArrayLike) -> WorldState:
@@ -261,6 +293,13 @@ class World:
         if frames.ndim != 4 or len(frames) < 2:
             raise ValueError(f"frames must be at least two, (T, H, W, 3), got {frames.shape}")
         return infer_codes(self._model.actions, frames, self._encode(frames[None])[0])
+
+    def _pace(self, state: WorldState) -> Pace:
+        """For batches of this size; measured when there is none yet, in some ticks from `state`."""
+        if state.batch not in self._paces:
+            cost = measure(self, state, self.flow_steps)
+            self._paces[state.batch] = Pace(cost, self.flow_steps)
+        return self._paces[state.batch]
 
     def _look(self, frames: Frames, actions: ArrayLike | None) -> WorldState:
         """The state after a context of frames (B, T, H, W, 3)."""

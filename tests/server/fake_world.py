@@ -58,6 +58,7 @@ class FakeOutput:
     objects: np.ndarray | None = None
     alarm: np.ndarray | None = None
     timing: dict[str, float] = field(default_factory=dict)
+    flow_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,12 @@ class FakeWorld:
         return FakeState(*(np.full(batch, value, np.int64) for value in (0, seed, start)))
 
     def predict(
-        self, state: FakeState, action: Any, *, flow_steps: int | None = None
+        self,
+        state: FakeState,
+        action: Any,
+        *,
+        flow_steps: int | None = None,
+        left: float | None = None,
     ) -> FakePrediction:
         actions = np.broadcast_to(np.asarray(action), (state.batch,))
         for value in actions:

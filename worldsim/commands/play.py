@@ -49,8 +49,12 @@ class Play:
     """Script of a headless game: lines `CONTROL TICKS`. Default: the package's own."""
     out: Path | None = None
     """Clip to write, mp4. Default: none with a window, worldsim-play.mp4 headless."""
-    k: Literal[1, 2, 4] = 2
-    """Flow steps per frame: 1 is fast, 4 is good. On a server, its own choice."""
+    k: Literal[1, 2, 4] | None = None
+    """Flow steps per frame: 1 is fast, 4 is good. Default: 2, or as the mode says. On a server, its
+    own choice."""
+    mode: Literal["fast", "interactive", "quality"] | None = None
+    """fast: 1 flow step. quality: 4. interactive: 4, or fewer when a frame would be late (--k gives
+    another number than 4). Default: 2, whatever the time."""
     device: str = "cpu"
     """Where the model runs: cpu or cuda."""
     backend: Backend = "auto"
@@ -101,7 +105,11 @@ class Play:
             from worldsim.world import World
 
             world = World.load(
-                self.world, device=self.device, flow_steps=self.k, backend=self.backend
+                self.world,
+                device=self.device,
+                flow_steps=self.k,
+                mode=self.mode,
+                backend=self.backend,
             )
             return LocalSource(world, beginning)
         except ValueError as error:
