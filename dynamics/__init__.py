@@ -3,6 +3,17 @@
 from worldsim.dynamics.config import DynamicsConfig
 from worldsim.dynamics.dynamics import Dynamics, draw
 from worldsim.dynamics.head import Head, Moved
+from worldsim.dynamics.ssm import Mamba2, Update
 from worldsim.dynamics.trunk import Trunk, TrunkState
 
-__all__ = ["Dynamics", "DynamicsConfig", "Head", "Moved", "Trunk", "TrunkState", "draw"]
+__all__ = [
+    "Dynamics",
+    "DynamicsConfig",
+    "Head",
+    "Mamba2",
+    "Moved",
+    "Trunk",
+    "TrunkState",
+    "Update",
+    "draw",
+]

@@ -193,12 +193,14 @@ def _best_seconds(call: Callable[[], object], repeats: int = 30) -> float:
 
 def _backends(name: str) -> dict[str, object]:
     """Every backend that runs here, measured in turns, and the quickest that agrees with torch."""
+    from worldsim.backends.choice import is_possible
     from worldsim.backends.names import BACKENDS
     from worldsim.backends.store import fingerprint
     from worldsim.benchmarks.backends import measure_backends, quickest
     from worldsim.world import World
 
-    loaded = {backend: World.load(name, backend=backend) for backend in BACKENDS}
+    possible = [backend for backend in BACKENDS if is_possible(backend)]
+    loaded = {backend: World.load(name, backend=backend) for backend in possible}
     running = {backend: world for backend, world in loaded.items() if world.backend == backend}
     rows = measure_backends(running, ticks=PROBE_TICKS, followed=FOLLOWED_TICKS)
     return {

@@ -37,7 +37,7 @@ BACKENDS = [
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("ticks", [50, pytest.param(1000, marks=pytest.mark.slow)])
 def test_a_backend_agrees_with_torch(
-    small: Path, cache: Path, frames: np.ndarray, backend: str, ticks: int
+    small: Path, warm: Path, frames: np.ndarray, backend: str, ticks: int
 ) -> None:
     plain, other = World.load(small), load(small, backend)
 
@@ -49,7 +49,7 @@ def test_a_backend_agrees_with_torch(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_games_move_between_backends(
-    small: Path, cache: Path, frames: np.ndarray, backend: str
+    small: Path, warm: Path, frames: np.ndarray, backend: str
 ) -> None:
     plain, other = World.load(small), load(small, backend)
     state, _ = other.step(plain.reset(frames), 1)
@@ -63,7 +63,7 @@ def test_games_move_between_backends(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_several_players_are_computed_together(
-    small: Path, cache: Path, frames: np.ndarray, backend: str
+    small: Path, warm: Path, frames: np.ndarray, backend: str
 ) -> None:
     plain, other = World.load(small), load(small, backend)
     other.prepare(2)
@@ -79,7 +79,7 @@ def test_several_players_are_computed_together(
     assert other.backend == backend
 
 
-def test_outputs_are_values(small: Path, cache: Path, frames: np.ndarray) -> None:
+def test_outputs_are_values(small: Path, warm: Path, frames: np.ndarray) -> None:
     world = load(small, "openvino")
     first, _ = world.step(world.reset(frames), 1)
     kept = {name: x.clone() for name, x in first.tensors().items()}

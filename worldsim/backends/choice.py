@@ -6,15 +6,20 @@ name is built if it has to be, which takes its time.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from worldsim import doctor
-from worldsim.backends import store
+from worldsim.backends import compiled, native, store
+from worldsim.backends.compiled import Compiled
+from worldsim.backends.cuda import Cuda
 from worldsim.backends.names import BACKENDS
 from worldsim.backends.parts import Parts, Runner
+from worldsim.backends.updates import UpdateRunner
 from worldsim.dynamics import Dynamics
 from worldsim.errors import MachineError
 from worldsim.tokenizer import Tokenizer
@@ -34,6 +39,9 @@ class Bound:
 
 # float32 differs by the order of its sums, bfloat16 by its eight bits
 BOUNDS = {
+    "native": Bound(part=1e-4, levels=0.05, memory=1e-3),
+    "compiled": Bound(part=1e-3, levels=0.05, memory=1e-3),
+    "cuda": Bound(part=1e-3, levels=0.05, memory=1e-3),
     "openvino": Bound(part=1e-3, levels=0.05, memory=1e-3),
     "openvino-bf16": Bound(part=3e-2, levels=1.5, memory=1e-3),
 }
@@ -55,9 +63,9 @@ def open_parts(
     if name == "torch":
         return plain
     try:
-        if device != "cpu":
-            raise MachineError(f"it computes on the CPU, not on {device}")
-        runner = open_runner(name, plain, world_hash, may_build=may_build)
+        if (name == "cuda") != device.startswith("cuda"):
+            raise MachineError(f"it does not compute on {device}")
+        runner = open_runner(name, dynamics, plain, world_hash, may_build=may_build)
         parts = Parts(dynamics, tokenizer, runner, log.warning)
         runner.prepare(1)
         worst = disagreement(plain, runner)
@@ -81,20 +89,48 @@ def chosen() -> str:
     return str(found["choice"])
 
 
-def open_runner(name: str, plain: Parts, world_hash: str, *, may_build: bool) -> Runner:
+def open_runner(
+    name: str, dynamics: Dynamics, plain: Parts, world_hash: str, *, may_build: bool
+) -> Runner:
     """A backend from what the cache holds; what is missing there is built, or MachineError."""
+
+    def files(key: str, build: Callable[[], dict[str, bytes]]) -> dict[str, Path]:
+        folder = store.folder(world_hash, key)
+        paths = store.verified(folder)
+        if paths is None and not may_build:
+            raise MachineError("not built for this world yet: `worldsim doctor --probe` builds it")
+        if paths is None:
+            store.save(folder, build())
+            paths = store.verified(folder)
+        assert paths is not None, "it was just written"
+        return paths
+
+    match name:
+        case "native":
+            library = files(name, native.build)[native.LIBRARY]
+            return UpdateRunner(name, dynamics.trunk, native.NativeUpdate(library))
+        case "compiled":
+            return Compiled(files(name, lambda: compiled.build(plain.modules, plain.example(1))))
+        case "cuda":
+            return Cuda(plain, dynamics.trunk)
     try:
         from worldsim.backends import openvino
     except ImportError as error:
         raise MachineError("install it: pip install 'worldsim-engine[openvino]'") from error
-    folder = store.folder(world_hash, "openvino")
-    paths = store.verified(folder)
-    if paths is None and may_build:
-        store.save(folder, openvino.build(plain.modules, plain.example(1)))
-        paths = store.verified(folder)
-    if paths is None:
-        raise MachineError("not built for this world yet: `worldsim doctor --probe` builds it")
+    paths = files("openvino", lambda: openvino.build(plain.modules, plain.example(1)))
     return openvino.Openvino(name, paths)
+
+
+def is_possible(name: str) -> bool:
+    """Whether it is worth a try here: what it needs is installed."""
+    match name:
+        case "native" | "compiled":
+            return native.compiler() is not None
+        case "openvino" | "openvino-bf16":
+            return doctor.installed("openvino") is not None
+        case "cuda":
+            return torch.cuda.is_available()
+    return True
 
 
 @torch.inference_mode()
@@ -102,7 +138,8 @@ def disagreement(plain: Parts, runner: Runner) -> float:
     """How far a backend is from torch: the worst of all outputs of all parts in one call, the
     length of the difference as a share of the output's (L2)."""
     worst = 0.0
-    for part, inputs in plain.example(1).items():
+    for part, example in plain.example(1).items():
+        inputs = tuple(x.to(plain.device) for x in example)
         found = runner.run(part, inputs)
         if found is None:
             continue

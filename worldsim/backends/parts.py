@@ -117,6 +117,11 @@ class Parts:
         self._say = say
 
     @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self._dynamics.parameters()).device
+
+    @property
     def backend(self) -> str:
         """The name of what runs."""
         return "torch" if self._runner is None else self._runner.name
@@ -143,7 +148,7 @@ class Parts:
         return outputs
 
     def example(self, batch: int) -> dict[str, Tensors]:
-        """Inputs of every part, the same in every call, of the size that a world's own have."""
+        """Inputs of every part on the CPU, always the same ones, sized like the world's own."""
         d, t = self._dynamics.config, self._tokenizer.config
         generator = torch.Generator().manual_seed(0)
 
