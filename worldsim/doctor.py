@@ -200,6 +200,8 @@ def _backends(name: str) -> dict[str, object]:
     from worldsim.world import World
 
     possible = [backend for backend in BACKENDS if is_possible(backend)]
+    if "openvino" in possible and "compiled" in possible:
+        possible.remove("compiled")  # minutes to build, and never near it (docs/decisions/0010)
     loaded = {backend: World.load(name, backend=backend) for backend in possible}
     running = {backend: world for backend, world in loaded.items() if world.backend == backend}
     rows = measure_backends(running, ticks=PROBE_TICKS, followed=FOLLOWED_TICKS)

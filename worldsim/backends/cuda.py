@@ -7,6 +7,11 @@ Inputs are copied into the graph's buffers and outputs out of them, so that a st
 Not measured yet: this needs a GPU, and the tests marked `gpu` hold it to torch there.
 """
 
+import importlib
+import importlib.util
+import logging
+import sys
+import types
 from collections.abc import Callable, Mapping
 
 import torch
@@ -17,16 +22,39 @@ from worldsim.backends.updates import with_update
 from worldsim.dynamics import Trunk, Update
 from worldsim.errors import MachineError
 
+log = logging.getLogger("worldsim")
+
 WARM_UP = 3  # runs before the capture, so that libraries have allocated what they need
 
 
 def kernel_update() -> Update | None:
     """mamba-ssm's kernel for the recurrence, None where it is not installed or does not load."""
     try:
-        from mamba_ssm.ops.triton.selective_state_update import selective_state_update
-    except Exception:  # a missing package, or one built for another torch
+        return adapted(load_kernel())
+    except Exception as error:  # a missing package, or one built for another torch
+        log.warning("mamba-ssm's kernel cannot be used, torch's recurrence is: %s", error)
         return None
-    return adapted(selective_state_update)
+
+
+def load_kernel() -> Callable[..., Tensor]:
+    """`selective_state_update` (Triton) of mamba-ssm, without the rest of that package, whose
+    import needs what training language models needs. Whatever an import raises."""
+    package = importlib.util.find_spec("mamba_ssm")
+    if package is None or not package.submodule_search_locations:
+        raise MachineError("mamba-ssm is not installed: pip install 'worldsim-engine[cuda]'")
+    top = package.submodule_search_locations[0]
+    if "mamba_ssm" not in sys.modules:
+        bare = types.ModuleType("mamba_ssm")
+        bare.__path__ = [top]
+        sys.modules["mamba_ssm"] = bare
+        try:
+            module = importlib.import_module("mamba_ssm.ops.triton.selective_state_update")
+        finally:
+            del sys.modules["mamba_ssm"]
+    else:
+        module = importlib.import_module("mamba_ssm.ops.triton.selective_state_update")
+    kernel: Callable[..., Tensor] = module.selective_state_update
+    return kernel
 
 
 def adapted(kernel: Callable[..., Tensor]) -> Update:
@@ -37,6 +65,7 @@ def adapted(kernel: Callable[..., Tensor]) -> Update:
     ) -> tuple[Tensor, Tensor]:
         heads, features, size = state.shape[1:]
         after = state.clone()
+        nothing = a.new_zeros(heads)[:, None].expand(heads, features)
         outputs = kernel(
             after,
             values.contiguous(),
@@ -44,6 +73,9 @@ def adapted(kernel: Callable[..., Tensor]) -> Update:
             a[:, None, None].expand(heads, features, size),
             b[:, None].contiguous(),
             c[:, None].contiguous(),
+            # it says that it could do without these two, but fails (mamba-ssm 2.3.2)
+            D=nothing,
+            dt_bias=nothing,
         )
         return outputs, after
 
