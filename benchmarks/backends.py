@@ -40,9 +40,9 @@ def measure_backends(
     rows: dict[str, dict[str, Any]] = {}
     for (name, world), times in zip(worlds.items(), samples, strict=True):
         rows[name] = {
-            "answer_ms": percentiles(times[:, 0]),
-            "busy_ms": percentiles(times[:, 1]),
-            "cpu_busy_ms": percentiles(times[:, 3]),
+            "answer_ms": percentiles(times[:, 0].tolist()),
+            "busy_ms": percentiles(times[:, 1].tolist()),
+            "cpu_busy_ms": percentiles(times[:, 3].tolist()),
             "answer_ratio": _ratio(plain[:, 0], times[:, 0]),
             "busy_ratio": _ratio(plain[:, 1], times[:, 1]),
             "cpu_answer_ratio": _ratio(plain[:, 2], times[:, 2]),
@@ -63,7 +63,7 @@ def time_backends(worlds: Sequence["World"], *, ticks: int) -> list[NDArray[np.f
     found: list[list[list[float]]] = [[] for _ in worlds]
     for turn in range(max(2, ticks // (TURN - 1) + 1)):
         action = int(rng.integers(worlds[0].num_actions))
-        for i in np.roll(np.arange(len(worlds)), turn):
+        for i in np.roll(np.arange(len(worlds)), turn).tolist():
             for tick in range(TURN):
                 wall, cpu = [time.perf_counter()], [time.process_time()]
                 prediction = worlds[i].predict(states[i], action)
