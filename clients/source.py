@@ -33,6 +33,7 @@ class Picture:
     frame: NDArray[np.uint8]  # (H, W, 3)
     is_alarm: bool
     action_ms: float | None
+    flow_steps: int | None = None  # that it was given; None: the server's own business
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,17 +125,22 @@ class LocalSource:
         if self._ticker is None:
             self._ticker = Ticker(1.0 / self.facts.fps, time.monotonic())
         time.sleep(max(0.0, self._ticker.due - time.monotonic()))
-        return self.single(read())
+        left = self._ticker.due + 1.0 / self.facts.fps - time.monotonic()
+        return self._predict(read(), left)
 
     def single(self, action: int) -> Picture:
         """One tick, now."""
+        return self._predict(action, None)
+
+    def _predict(self, action: int, left: float | None) -> Picture:
         began = time.perf_counter()
-        self._prediction = self._world.predict(self._state, action)
+        self._prediction = self._world.predict(self._state, action, left=left)
         output = self._prediction.output
         return Picture(
             frame=output.frame[0],
             is_alarm=output.alarm is not None and bool(output.alarm[0]),
             action_ms=1e3 * (time.perf_counter() - began),
+            flow_steps=output.flow_steps,
         )
 
     def settle(self) -> None:

@@ -3,6 +3,8 @@
 Shapes: B batch, T ticks, P tokens, C channels, S places, D width.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -43,14 +45,25 @@ class Dynamics(nn.Module):
         Without noise it is the mean of all that may follow, whatever the `steps`."""
         moved = self.head.move(context, latent, before, motion, action, move)
 
-        def at(x: Tensor, time: float, size: float) -> Tensor:
-            clock = x.new_tensor([time, size, 0.0]).expand(len(x), 3)
-            return self.head(x, clock, moved, action)  # type: ignore[no-any-return]
+        def refine(noisy: Tensor, clock: Tensor) -> Tensor:
+            return self.head(noisy, clock, moved, action)  # type: ignore[no-any-return]
 
-        if noise is None:
-            return moved.compose(flow.sample(at, torch.zeros_like(latent), 1), None), moved
-        return moved.compose(flow.sample(at, noise, steps), noise), moved
+        return draw(refine, moved, noise=noise, steps=steps), moved
 
     def initial_state(self, batch: int) -> TrunkState:
         """Memory of a world in which nothing has happened yet."""
         return self.trunk.initial_state(batch)
+
+
+def draw(
+    refine: Callable[[Tensor, Tensor], Tensor], moved: Moved, *, noise: Tensor | None, steps: int
+) -> Tensor:
+    """The next latent (B, P, C) out of `noise` (B, P, C) in `steps` flow steps, or the mean if it
+    is None. `refine`: a latent on its way from noise, and a clock (B, 3), see `Head.forward`."""
+
+    def at(x: Tensor, time: float, size: float) -> Tensor:
+        return refine(x, x.new_tensor([time, size, 0.0]).expand(len(x), 3))
+
+    if noise is None:
+        return moved.compose(flow.sample(at, torch.zeros_like(moved.latent), 1), None)
+    return moved.compose(flow.sample(at, noise, steps), noise)

@@ -189,5 +189,5 @@ def _by_token(x: Tensor, cells: int) -> Tensor:
 
 def with_registers(tokens: Tensor, config: DynamicsConfig) -> Tensor:
     """(B, P, D) -> (B, S, D): zeros for the places that are not on the screen."""
-    empty = tokens.new_zeros(len(tokens), config.registers, tokens.shape[-1])
+    empty = tokens.new_zeros(tokens.shape[0], config.registers, tokens.shape[-1])
     return torch.cat([tokens, empty], dim=1)

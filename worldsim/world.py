@@ -7,7 +7,6 @@ A tick has two halves. `predict` is late: it needs the action, and the frame com
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -17,8 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from worldsim import start
+from worldsim.backends.choice import open_parts
+from worldsim.backends.parts import Parts
 from worldsim.codes import infer_codes
-from worldsim.dynamics import Dynamics
+from worldsim.costs import Pace, measure
+from worldsim.dynamics import Dynamics, Moved, draw
 from worldsim.dynamics.flow import STEPS
 from worldsim.dynamics.latent_actions import ActionEncoder
 from worldsim.dynamics.matching import match
@@ -28,6 +30,7 @@ from worldsim.state import WorldState
 from worldsim.tokenizer import Tokenizer, to_frames, to_pixels
 
 Frames = NDArray[np.uint8]
+MODES = {"fast": 1, "interactive": 4, "quality": 4}  # flow steps
 ENCODE_BATCH = 64  # frames that the encoder reads at once: bounds its memory
 
 
@@ -40,6 +43,7 @@ class Output:
     objects: NDArray[np.float32] | None = None  # (B, K, D)
     alarm: NDArray[np.bool_] | None = None  # (B,)
     timing: dict[str, float] = field(default_factory=dict)  # ms per stage of this tick
+    flow_steps: int = 0  # that this frame was given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +55,7 @@ class Prediction:
     action: Tensor  # int64 (B,)
     latent: Tensor  # (B, P, C)
     picture: Tensor  # (B, 3, H, W)
+    seconds: float = 0.0  # that it took
 
     @property
     def is_finite(self) -> NDArray[np.bool_]:
@@ -72,7 +77,8 @@ class WorldModel(nn.Module):
 class World:
     """A trained world. Get one from `World.load`; it holds weights only, all memory is in states.
 
-    `flow_steps` is K, the flow steps of a frame: 1 is fast, 2 and 4 are better.
+    `flow_steps` is K, the flow steps of a frame: 1 is fast, 2 and 4 are better. In the mode
+    "interactive" it is the most that a frame gets: fewer, when the tick would be late otherwise.
     """
 
     def __init__(
@@ -86,14 +92,32 @@ class World:
         self.flow_steps = 2
         self._folder = folder
         self._model = model
+        self._parts = Parts(model.dynamics, model.tokenizer)
         self._start: WorldState | None = None
+        self._adapts = False
+        self._paces: dict[int, Pace] = {}  # by number of players
 
     @classmethod
-    def load(cls, name: str | Path, device: str = "cpu", *, flow_steps: int = 2) -> Self:
+    def load(
+        cls,
+        name: str | Path,
+        device: str = "cpu",
+        *,
+        flow_steps: int | None = None,
+        mode: str | None = None,
+        backend: str = "torch",
+    ) -> Self:
         """A shipped world by name, a world folder, or OWNER/NAME on a model hub.
 
+        flow_steps: K, 2 by default, or as the mode says: "fast" is 1, "quality" 4, and
+        "interactive" at most 4, as many as leave each tick in its period.
+        backend: what computes the ticks; "auto" is what `worldsim doctor --probe` chose.
         Raises CheckpointError if there is none, or if it is damaged or of another format.
         """
+        if mode is not None and mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+        if flow_steps is None:
+            flow_steps = 2 if mode is None else MODES[mode]
         if flow_steps not in STEPS:
             raise ValueError(f"flow_steps must be one of {STEPS}, got {flow_steps}")
         folder = find_world(name)
@@ -102,7 +126,22 @@ class World:
         digest = read_weights(folder, model)
         world = cls(folder, config, model.to(device).eval().requires_grad_(False), digest)
         world.flow_steps = flow_steps
+        world._adapts = mode == "interactive"
+        world._parts = open_parts(
+            model.dynamics, model.tokenizer, backend=backend, world_hash=digest, device=device
+        )
         return world
+
+    @property
+    def backend(self) -> str:
+        """The name of what computes the ticks; torch from the moment at which another fails."""
+        return self._parts.backend
+
+    @torch.inference_mode()
+    def prepare(self, batch: int) -> None:
+        """Get the backend ready for so many players at once, which can take seconds; batches of
+        another size are left to torch. One player is prepared for by `load`."""
+        self._parts.prepare(batch)
 
     @property
     def num_actions(self) -> int:
@@ -137,7 +176,10 @@ class World:
         if len(seeds) != state.batch:
             raise ValueError(f"seed must be one int or {state.batch} ints, got {len(seeds)}")
         tensors = state.tensors() | {"seed": torch.tensor(seeds, device=self.device)}
-        return WorldState(**tensors)
+        state = WorldState(**tensors)
+        if self._adapts:
+            self._pace(state)
+        return state
 
     def step(
         self,
@@ -162,45 +204,60 @@ class World:
         *,
         flow_steps: int | None = None,
         noise_scale: float | None = None,
+        left: float | None = None,
     ) -> Prediction:
         """The late half of a tick: the frame that follows `action`, sampled in `flow_steps` steps
         from noise of `noise_scale`, the world's own if None. Noise of 0 is the deterministic
-        prediction: the mean of what may follow, softer than any of it."""
+        prediction: the mean of what may follow, softer than any of it. `left`: seconds in which the
+        tick has to be over, a period if None; only the mode "interactive" looks at it."""
         steps = self.flow_steps if flow_steps is None else flow_steps
+        if self._adapts and flow_steps is None:
+            steps = self._pace(state).steps(1.0 / self.fps if left is None else left)
         scale = self.config.noise_scale if noise_scale is None else noise_scale
         chosen = self._check_action(action, state.batch)
         begun = time.perf_counter()
-        tokenizer = self._model.tokenizer
-        latent, moved = self._model.dynamics.predict(
-            state.context,
-            state.latent,
-            state.before,
-            state.motion,
-            chosen,
-            partial(tokenizer.move, state.picture),
-            noise=self._noise(state, scale),
-            steps=steps,
+        moved = Moved(
+            *self._parts.run(
+                "move",
+                state.context,
+                state.latent,
+                state.before,
+                state.motion,
+                state.picture,
+                chosen,
+            )
         )
+
+        def refine(noisy: Tensor, clock: Tensor) -> Tensor:
+            inputs = (noisy, clock, moved.features, moved.latent, chosen)
+            return self._parts.run("refine", *inputs)[0]
+
+        latent = draw(refine, moved, noise=self._noise(state, scale), steps=steps)
         predicted = time.perf_counter()
-        picture = tokenizer.decoder(latent, moved.latent, moved.picture).clamp(-1, 1)
-        frame = to_frames(picture).cpu().numpy()
+        picture, shown = self._parts.run("paint", latent, moved.latent, moved.picture)
+        frame = shown.cpu().numpy()
         timing = {
             "head_ms": 1e3 * (predicted - begun),
             "decode_ms": 1e3 * (time.perf_counter() - predicted),
         }
         return Prediction(
-            output=Output(frame=frame, timing=timing),
+            output=Output(frame=frame, timing=timing, flow_steps=steps),
             state=state,
             action=chosen,
             latent=latent,
             picture=picture,
+            seconds=time.perf_counter() - begun,
         )
 
     @torch.inference_mode()
     def advance(self, prediction: Prediction) -> WorldState:
         """The early half: remember what was shown."""
-        p = prediction
-        return self._read(p.state, p.latent, p.picture, p.action)
+        p, begun = prediction, time.perf_counter()
+        state = self._read(p.state, p.latent, p.picture, p.action)
+        pace = self._paces.get(state.batch)
+        if pace is not None:
+            pace.note(p.output.flow_steps, p.seconds + time.perf_counter() - begun)
+        return state
 
     @torch.inference_mode()
     def observe(self, state: WorldState, frame: Frames, action: int | ArrayLike) -> WorldState:
@@ -244,6 +301,13 @@ class World:
             raise ValueError(f"frames must be at least two, (T, H, W, 3), got {frames.shape}")
         return infer_codes(self._model.actions, frames, self._encode(frames[None])[0])
 
+    def _pace(self, state: WorldState) -> Pace:
+        """For batches of this size; measured when there is none yet, in some ticks from `state`."""
+        if state.batch not in self._paces:
+            cost = measure(self, state, self.flow_steps)
+            self._paces[state.batch] = Pace(cost, self.flow_steps)
+        return self._paces[state.batch]
+
     def _look(self, frames: Frames, actions: ArrayLike | None) -> WorldState:
         """The state after a context of frames (B, T, H, W, 3)."""
         batch, ticks = frames.shape[:2]
@@ -283,11 +347,9 @@ class World:
     def _read(
         self, state: WorldState, latent: Tensor, picture: Tensor, action: Tensor
     ) -> WorldState:
-        context, trunk = self._model.dynamics.trunk.step(
-            latent, action, torch.zeros(state.batch, device=self.device), state.trunk
-        )
+        context, memory = self._parts.run("remember", latent, state.latent, action, state.memory)
         return WorldState(
-            memory=torch.stack(trunk.memory, dim=1),
+            memory=memory,
             latent=latent,
             before=state.latent,
             motion=match(state.picture, picture, self.config.tokenizer.grid),

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, cast
 
 import tyro
 
+from worldsim.backends.names import Backend
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
@@ -34,8 +36,8 @@ class Bench:
     """load: ticks per second, Hz. Default: the world's own."""
     k: Literal[1, 2, 4] = 2
     """Flow steps per frame."""
-    backend: Literal["torch"] = "torch"
-    """Implementation of the recurrent kernels."""
+    backend: Backend = "auto"
+    """What computes the ticks; auto: what `worldsim doctor --probe` found quickest here."""
     threads: int = 1
     """Intra-op threads of the engine."""
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None
@@ -60,7 +62,7 @@ class Bench:
         prepare(threads=self.threads)
         measures = {"latency": self._latency, "socket": self._socket, "load": self._load}
         found = measures[self.name]()
-        report = {"command": f"bench {self.name}", "backend": self.backend, **found}
+        report = {"command": f"bench {self.name}", "backend": self.backend} | found
         print((load_table if self.name == "load" else as_table)(self.name, report), file=sys.stderr)
         line = json.dumps(report)
         if self.json_file is not None:
@@ -73,12 +75,15 @@ class Bench:
         from worldsim.benchmarks.latency import measure_latency
         from worldsim.world import World
 
-        return measure_latency(World.load(self.world), frames=self.frames, flow_steps=self.k)
+        world = World.load(self.world, backend=self.backend)
+        return measure_latency(world, frames=self.frames, flow_steps=self.k)
 
     def _socket(self) -> dict[str, object]:
         from worldsim.benchmarks.loopback import measure_loopback
 
-        return measure_loopback(self.world, seconds=self.seconds, flow_steps=self.k)
+        return measure_loopback(
+            self.world, seconds=self.seconds, flow_steps=self.k, backend=self.backend
+        )
 
     def _load(self) -> dict[str, object]:
         from worldsim.benchmarks.load import measure_load
@@ -90,6 +95,7 @@ class Bench:
             seconds=self.seconds,
             rate=self.rate,
             flow_steps=self.k,
+            backend=self.backend,
         )
 
 
