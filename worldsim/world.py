@@ -22,6 +22,7 @@ from worldsim.dynamics import Dynamics
 from worldsim.dynamics.flow import STEPS
 from worldsim.dynamics.latent_actions import ActionEncoder
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights
+from worldsim.sound import Sound, SoundState
 from worldsim.snapshot import decode_state, encode_state
 from worldsim.state import WorldState
 from worldsim.tokenizer import Tokenizer, to_frames, to_pixels
@@ -50,6 +51,7 @@ class Prediction:
     action: Tensor  # int64 (B,)
     latent: Tensor  # (B, P, C)
     picture: Tensor  # (B, 3, H, W)
+    sound: SoundState | None = None  # after the tick; None in a world without sound
 
     @property
     def is_finite(self) -> NDArray[np.bool_]:
@@ -66,6 +68,7 @@ class WorldModel(nn.Module):
         self.tokenizer = Tokenizer(config.tokenizer)
         self.dynamics = Dynamics(config.dynamics)
         self.actions = ActionEncoder(config.dynamics) if config.learned_actions else None
+        self.sound = Sound(config.sound) if config.sound is not None else None
 
 
 class World:
@@ -186,19 +189,21 @@ class World:
             "head_ms": 1e3 * (predicted - begun),
             "decode_ms": 1e3 * (time.perf_counter() - predicted),
         }
+        audio, sound = self._hear(state, latent, chosen, timing)
         return Prediction(
-            output=Output(frame=frame, timing=timing),
+            output=Output(frame=frame, audio=audio, timing=timing),
             state=state,
             action=chosen,
             latent=latent,
             picture=picture,
+            sound=sound,
         )
 
     @torch.inference_mode()
     def advance(self, prediction: Prediction) -> WorldState:
         """The early half: remember what was shown."""
         p = prediction
-        return self._read(p.state, p.latent, p.picture, p.action)
+        return self._read(p.state, p.latent, p.picture, p.action, p.sound)
 
     @torch.inference_mode()
     def observe(self, state: WorldState, frame: Frames, action: int | ArrayLike) -> WorldState:
@@ -207,7 +212,9 @@ class World:
         self._check_frames(frame)
         pixels = to_pixels(torch.from_numpy(frame).to(self.device))
         latent = self._model.tokenizer.encode(pixels[:, None])[:, 0]
-        return self._read(state, latent, pixels, self._check_action(action, state.batch))
+        chosen = self._check_action(action, state.batch)
+        _, sound = self._hear(state, latent, chosen, {})
+        return self._read(state, latent, pixels, chosen, sound)
 
     @torch.inference_mode()
     def reconstruct(self, frames: Frames, *, clear_cache: bool = False) -> Frames:
@@ -264,6 +271,7 @@ class World:
             type(first)(memory=first.memory, latent=latents[:, 0]),
         )
         last = torch.from_numpy(np.ascontiguousarray(frames[:, -1])).to(self.device)
+        sound = None if self._model.sound is None else self._model.sound.look(latents, led)
         return WorldState(
             memory=torch.stack(trunk.memory, dim=1),
             latent=latents[:, -1],
@@ -272,10 +280,30 @@ class World:
             picture=to_pixels(last),
             tick=torch.zeros(batch, dtype=torch.int64, device=self.device),
             seed=torch.zeros(batch, dtype=torch.int64, device=self.device),
+            **(sound.tensors() if sound else {}),
         )
 
+    def _hear(
+        self, state: WorldState, latent: Tensor, action: Tensor, timing: dict[str, float]
+    ) -> tuple[NDArray[np.float32] | None, SoundState | None]:
+        """The sound (B, N) of the tick that led to `latent`, and what is remembered of it."""
+        sound = self._model.sound
+        if sound is None:
+            return None, None
+        begun = time.perf_counter()
+        heard = state.sound or sound.initial_state(state.batch)
+        audio, after = sound.step(heard, latent, action, state.seed.tolist(), state.tick.tolist())
+        samples: NDArray[np.float32] = audio.cpu().numpy()
+        timing["sound_ms"] = 1e3 * (time.perf_counter() - begun)
+        return samples, after
+
     def _read(
-        self, state: WorldState, latent: Tensor, picture: Tensor, action: Tensor
+        self,
+        state: WorldState,
+        latent: Tensor,
+        picture: Tensor,
+        action: Tensor,
+        sound: SoundState | None,
     ) -> WorldState:
         context, trunk = self._model.dynamics.trunk.step(
             latent, action, torch.zeros(state.batch, device=self.device), state.trunk
@@ -288,6 +316,7 @@ class World:
             picture=picture,
             tick=state.tick + 1,
             seed=state.seed,
+            **(sound.tensors() if sound else {}),
         )
 
     def _encode(self, frames: Frames) -> Tensor:
