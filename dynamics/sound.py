@@ -25,7 +25,7 @@ class SoundDynamicsConfig:
     groups: int = 3  # G, of the codec
     digits: int = 4  # of a group
     levels: int = 4  # of a digit
-    token_width: int = 10
+    token_width: int = 8
     look_width: int = 96
     width: int = 160  # W
     code_width: int = 128

@@ -104,6 +104,16 @@ class Sound(nn.Module):
         )
         return sound[:, 0].clamp(-1, 1), after
 
+    def repeat(self, sound: Tensor) -> Tensor:
+        """Samples (T, N) as the codec says them again."""
+        features = self.codec.encode(self.codec.hear(sound[None]))
+        _, noise = self._chance([0], [0])
+        noise = noise.new_empty(1, len(sound), *noise.shape[2:]).normal_(
+            generator=torch.Generator().manual_seed(STREAM)
+        )
+        said, _ = self.codec(features, self.codec.initial_state(1), noise.to(sound))
+        return said[0].clamp(-1, 1)
+
     def _chance(self, seeds: list[int], ticks: list[int]) -> tuple[Tensor, Tensor]:
         """Gumbel noise (B, G, V), and normal noise (B, 1, K, bins, 2)."""
         c = self.codec.config

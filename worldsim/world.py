@@ -22,8 +22,8 @@ from worldsim.dynamics import Dynamics
 from worldsim.dynamics.flow import STEPS
 from worldsim.dynamics.latent_actions import ActionEncoder
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights
-from worldsim.sound import Sound, SoundState
 from worldsim.snapshot import decode_state, encode_state
+from worldsim.sound import Sound, SoundState
 from worldsim.state import WorldState
 from worldsim.tokenizer import Tokenizer, to_frames, to_pixels
 
@@ -229,6 +229,13 @@ class World:
             picture = tokenizer.step(latent, cleared if clear_cache else picture).clamp(-1, 1)
             shown.append(to_frames(picture)[0])
         return torch.stack(shown).cpu().numpy()
+
+    @torch.inference_mode()
+    def repeat_sound(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Samples (T, N) in -1..1 through the codec and back; ValueError in a silent world."""
+        if self._model.sound is None:
+            raise ValueError(f"{self.name} is silent")
+        return self._model.sound.repeat(torch.from_numpy(sound).to(self.device)).cpu().numpy()
 
     def snapshot(self, state: WorldState) -> bytes:
         """`state` as bytes that `restore` turns back into it, bit for bit."""
