@@ -6,13 +6,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_folder import context, small_config
 
+from worldsim.dynamics import DynamicsConfig
 from worldsim.errors import CheckpointError
 from worldsim.folder import WorldConfig, read_config, write_world
 from worldsim.sound import new_sound
+from worldsim.tokenizer import TokenizerConfig
 from worldsim.training.begin import with_sound
 from worldsim.world import World, WorldModel
+
+
+def small_config() -> WorldConfig:
+    tokenizer = TokenizerConfig(height=32, width=48, channels=8)
+    shape = {"rows": 2, "columns": 3, "channels": 8, "num_actions": 3}
+    return WorldConfig(
+        name="small",
+        fps=35.0,
+        actions=["noop", "left", "right"],
+        bindings={"noop": 0, "turn_left": 1, "turn_right": 2},
+        tokenizer=tokenizer,
+        dynamics=DynamicsConfig(**shape, width=20, heads=5, state_size=4),
+    )
+
+
+def context(batch: int = 2, ticks: int = 5) -> np.ndarray:
+    random = np.random.default_rng(0)
+    return random.integers(0, 256, (batch, ticks, 32, 48, 3), dtype=np.uint8)
 
 
 def sounding() -> WorldConfig:

@@ -97,6 +97,8 @@ class SoundCodec(nn.Module):
         self.split = nn.Linear(2 * c.width, c.columns * c.column_width)
         self.spectrum = nn.Linear(c.column_width, 2 * c.bins + c.bands)
         nn.init.normal_(self.spectrum.weight, std=0.05)
+        # digits that are all the same at first tell the head nothing, and it learns to do without
+        nn.init.normal_(self.encoder[-1].weight, std=4 / c.encoder_width**0.5)
         with torch.no_grad():
             self.spectrum.bias[: c.bins] = -1.0
             self.spectrum.bias[2 * c.bins :] = -2.0

@@ -37,7 +37,7 @@ PRESETS = {
         tokenizer_batches=Batches(lanes=8, ticks=4, jump=0.15),
         actions_batches=Batches(lanes=32, ticks=3, jump=1.0),
         dynamics_batches=Batches(lanes=8, ticks=24, jump=0.04),
-        sound_batches=Batches(lanes=16, ticks=24, jump=0.05),
+        sound_batches=Batches(lanes=12, ticks=24, jump=0.05),
         # nothing that the dynamics learns survives a new tokenizer
         shares={"tokenizer": 0.35, "actions": 0.08, "dynamics": 0.57, "sound": 0.2},
         minutes=60.0,
