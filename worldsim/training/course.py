@@ -159,7 +159,10 @@ class Course:
         heard = [i for i, sound in enumerate(self.sound) if sound is not None]
         sources = [self.sound, latents, self.footage.actions]
         streams = self._streams([[s[i] for i in heard] for s in sources], self.preset.sound_batches)
-        return SoundStage(model.sound, streams)
+        # codes that were learned before have a dynamics, which is lost on other ones
+        history = self.config.training.get("history", [])
+        known = any("sound" in entry.get("steps", {}) for entry in history)
+        return SoundStage(model.sound, streams, keep_codes=known)
 
     def _streams(self, sources: list[Any], batches: Batches) -> Streams:
         label = self.footage.fingerprint

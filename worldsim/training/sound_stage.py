@@ -4,7 +4,8 @@ The codec learns to say again what it hears, judged by spectra at three resoluti
 2020): where in its cycle a hiss is, nobody hears. Its encoder stops early, so that the dynamics,
 which learns to name the codes that come next, has a target that stands still. Some lanes run free:
 the dynamics hears its own draws, and the truth is still the target. Latents carry noise as those
-of an imagined picture do.
+of an imagined picture do, and some pictures are wrong altogether: held still, or of another lane.
+An imagined gun does not always flash when it fires, and it must be heard all the same.
 
 Shapes: L lanes, T ticks, N samples of a tick, P tokens, C channels, D features.
 """
@@ -32,6 +33,7 @@ ENCODER_UNTIL = 0.3  # of the way
 RESOLUTIONS = (256, 512, 1024)  # samples of a spectrum
 QUIET = 1e-2  # of a spectrum's magnitude: what is below it is not compared
 LATENT_NOISE = 0.4  # at most, against tokens of unit root mean square
+HELD, FOREIGN = 0.25, 0.2  # shares of the lanes whose latents stand still, or are another lane's
 WRONG_CODES = 0.1  # share of the codes heard that are any code
 FORGET_ACTIONS = 0.1  # share of lanes whose actions are hidden
 FREE_SHARE, FREE_FROM = 0.25, 0.35  # of the lanes, and of the way
@@ -59,8 +61,13 @@ def read_sound(footage: Footage, config: WorldConfig, cache: Path) -> Sounds | N
 class SoundStage:
     name = "sound"
 
-    def __init__(self, sound: Sound, streams: Streams, *, rate: float = 2e-3) -> None:
-        """`streams` yields sound int16, latents and actions."""
+    def __init__(
+        self, sound: Sound, streams: Streams, *, keep_codes: bool = False, rate: float = 2e-3
+    ) -> None:
+        """`streams` yields sound int16, latents and actions. `keep_codes`: the encoder is not
+        trained, and lanes run free from the start."""
+        self._encoder_until = 0.0 if keep_codes else ENCODER_UNTIL
+        self._free_from = 0.0 if keep_codes else FREE_FROM
         self.model = self._sound = sound
         self.optimizers = matrix_optimizers(sound, rate, inside=MATRICES)
         self.streams = streams
@@ -72,7 +79,7 @@ class SoundStage:
         latents = torch.from_numpy(np.asarray(chunk.arrays[1])).float()[:, 1:]
         actions = torch.from_numpy(np.asarray(chunk.arrays[2])).long()[:, 1:]
         codec = self._sound.codec
-        with torch.set_grad_enabled(progress < ENCODER_UNTIL):
+        with torch.set_grad_enabled(progress < self._encoder_until):
             ahead = codec.hear(samples[:, :1])
             heard = codec.hear(samples[:, 1:], samples[:, 0])
             features = codec.encode(heard, ahead[:, 0])
@@ -129,11 +136,11 @@ class SoundStage:
         hidden = (torch.rand(lanes, 1) < FORGET_ACTIONS) | (actions < 0)
         actions = torch.where(hidden, dynamics.unknown_action, actions)
         level = LATENT_NOISE * torch.rand(lanes, 1, 1, 1) * (torch.rand(lanes, 1, 1, 1) < 0.7)
-        latents = latents + level * torch.randn_like(latents)
+        latents = self._misseen(latents) + level * torch.randn_like(latents)
         before = torch.cat([state.audio[:, None], features[:, :-1]], dim=1)
         before = self._misheard(before)
         free = torch.rand(lanes) < FREE_SHARE
-        if progress >= FREE_FROM and free.any():
+        if progress >= self._free_from and free.any():
             before[free, 1:] = self._alone(
                 before[free, 0], latents[free], actions[free], state.audio_memory[free]
             )[:, :-1]
@@ -144,6 +151,13 @@ class SoundStage:
         last = torch.where(free[:, None], before[:, -1], features[:, -1])
         after = replace(state, audio=last, audio_memory=memory)
         return {"codes": entropy, "right": right}, after
+
+    @staticmethod
+    def _misseen(latents: Tensor) -> Tensor:
+        """Some lanes see nothing move, some see what another lane does."""
+        dice = torch.rand(len(latents), 1, 1, 1)
+        held = torch.where(dice < HELD, latents[:, :1], latents)
+        return torch.where(dice > 1 - FOREIGN, latents.roll(1, dims=0), held)
 
     def _misheard(self, features: Tensor) -> Tensor:
         """Some codes become any code."""
