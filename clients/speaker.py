@@ -83,7 +83,7 @@ class Speaker:
 
             sdl2.init_subsystem(sdl2.INIT_AUDIO)
             self._device = audio.AudioDevice(
-                None, 0, rate, audio.AUDIO_S16, 1, BLOCK, 0, self._fill
+                None, False, rate, audio.AUDIO_S16, 1, BLOCK, 0, self._fill
             )
             self._device.pause(0)
         except (ImportError, RuntimeError) as error:
