@@ -9,6 +9,7 @@ from pathlib import Path
 from worldsim.clients.clip import ClipWriter, save_picture
 from worldsim.clients.meter import Meter
 from worldsim.clients.source import Picture, Source
+from worldsim.clients.speaker import Speaker
 from worldsim.clients.window import Command, Window
 
 IDLE = 0.01  # seconds between two looks at the keys while paused
@@ -31,10 +32,12 @@ class Game:
         self._is_paused = False
         self._picture: Picture | None = None
         self._clip: ClipWriter | None = None
+        self._speaker = Speaker(source.facts.sample_rate)
 
     def run(self, *, frames: int | None = None, clip: Path | None = None) -> None:
         """Play until the window is closed, or `frames` were shown; they also go to `clip`."""
         with ExitStack() as stack:
+            stack.callback(self._speaker.close)
             if clip is not None:
                 self._clip = stack.enter_context(ClipWriter(clip, self._source.facts))
             while frames is None or self.shown < frames:
@@ -51,13 +54,14 @@ class Game:
         self._meter.shown(time.monotonic())
         line = PAUSED if self._is_paused else self._meter.line(self._source.missed)
         self._window.show(picture, line)
+        self._speaker.play(picture.sound)
         self._picture = picture
         self.shown += 1
         if self.shown == 1:
             self._on_first()
         self._source.settle()
         if self._clip is not None:
-            self._clip.add(picture.frame)
+            self._clip.add(picture.frame, picture.sound)
 
     def _obey(self, command: Command) -> None:
         match command:
@@ -74,6 +78,8 @@ class Game:
                     self._window.show(self._picture, PAUSED)
             case Command.STEP if self._is_paused:
                 self._step()
+            case Command.MUTE:
+                self._speaker.toggle()
             case Command.SAVE_PICTURE if self._picture is not None:
                 path = save_picture(self._picture.frame, self._source.facts, self._folder)
                 print(f"worldsim: saved {path}", file=sys.stderr)

@@ -54,7 +54,7 @@ def play_script(
             if writer.frames == 0:
                 on_first()
             source.settle()
-            writer.add(picture.frame)
+            writer.add(picture.frame, picture.sound)
     p50, p99 = np.percentile(latencies, [50, 99])
     seconds = time.perf_counter() - began
     return Played(

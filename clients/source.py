@@ -31,6 +31,7 @@ class Picture:
     new action."""
 
     frame: NDArray[np.uint8]  # (H, W, 3)
+    sound: NDArray[np.float32] | None = None  # (n,), -1..1; None in a silent world
     is_alarm: bool
     action_ms: float | None
     flow_steps: int | None = None  # that it was given; None: the server's own business
@@ -43,6 +44,7 @@ class Facts:
     name: str
     hash: str
     fps: float
+    sample_rate: int | None = None  # Hz; None: silent
     frame_size: tuple[int, int]  # (H, W)
     bindings: dict[str, int]
     num_actions: int
@@ -104,6 +106,7 @@ class LocalSource:
             name=world.name,
             hash=world.hash,
             fps=world.fps,
+            sample_rate=_whole(world.sample_rate),
             frame_size=world.frame_size,
             bindings=world.bindings,
             num_actions=world.num_actions,
@@ -138,6 +141,7 @@ class LocalSource:
         output = self._prediction.output
         return Picture(
             frame=output.frame[0],
+            sound=None if output.audio is None else output.audio[0],
             is_alarm=output.alarm is not None and bool(output.alarm[0]),
             action_ms=1e3 * (time.perf_counter() - began),
             flow_steps=output.flow_steps,
@@ -252,4 +256,13 @@ class RemoteSource:
     def _show(self, frame: RemoteFrame) -> Picture:
         self._missed = frame.header.missed
         is_alarm = bool(frame.header.flags & wire.ALARM)
-        return Picture(frame=frame.frame, is_alarm=is_alarm, action_ms=frame.latency_ms)
+        return Picture(
+            frame=frame.frame,
+            sound=frame.sound if len(frame.sound) else None,
+            is_alarm=is_alarm,
+            action_ms=frame.latency_ms,
+        )
+
+
+def _whole(rate: float | None) -> int | None:
+    return None if rate is None else round(rate)

@@ -34,6 +34,7 @@ class Command(Enum):
     PAUSE = auto()
     STEP = auto()
     SAVE_PICTURE = auto()
+    MUTE = auto()
 
 
 COMMANDS = {
@@ -42,6 +43,7 @@ COMMANDS = {
     pygame.K_p: Command.PAUSE,
     pygame.K_n: Command.STEP,
     pygame.K_F12: Command.SAVE_PICTURE,
+    pygame.K_m: Command.MUTE,
 }
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from worldsim.dynamics import TrunkState
+from worldsim.sound import SoundState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,11 @@ class WorldState:
     picture: Tensor  # (B, 3, H, W) in [-1, 1], what is shown now, in floats
     tick: Tensor  # int64 (B,), ticks since the world began
     seed: Tensor  # int64 (B,); with the tick it determines the noise of the next frame
+    # of a world with sound (worldsim/sound.py):
+    audio: Tensor | None = None  # (B, D), what is heard now
+    audio_memory: Tensor | None = None  # (B, W)
+    audio_head: Tensor | None = None  # (B, W)
+    audio_tail: Tensor | None = None  # (B, hop), samples that the next tick begins with
 
     @property
     def batch(self) -> int:
@@ -37,6 +43,12 @@ class WorldState:
     def trunk(self) -> TrunkState:
         """The part that the trunk carries on."""
         return TrunkState(memory=tuple(self.memory.unbind(dim=1)), latent=self.latent)
+
+    @property
+    def sound(self) -> SoundState | None:
+        """What was heard so far, None in a world without sound."""
+        named = {f.name: getattr(self, f.name) for f in fields(SoundState)}
+        return None if None in named.values() else SoundState(**named)
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name; `WorldState(**tensors)` is the inverse. What this world has no

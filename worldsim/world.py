@@ -26,6 +26,7 @@ from worldsim.dynamics.latent_actions import ActionEncoder
 from worldsim.dynamics.matching import match
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights
 from worldsim.snapshot import decode_state, encode_state
+from worldsim.sound import Sound, SoundState
 from worldsim.state import WorldState
 from worldsim.tokenizer import Tokenizer, to_frames, to_pixels
 
@@ -56,6 +57,7 @@ class Prediction:
     latent: Tensor  # (B, P, C)
     picture: Tensor  # (B, 3, H, W)
     seconds: float = 0.0  # that it took
+    sound: SoundState | None = None  # after the tick; None in a world without sound
 
     @property
     def is_finite(self) -> NDArray[np.bool_]:
@@ -72,6 +74,7 @@ class WorldModel(nn.Module):
         self.tokenizer = Tokenizer(config.tokenizer)
         self.dynamics = Dynamics(config.dynamics)
         self.actions = ActionEncoder(config.dynamics) if config.learned_actions else None
+        self.sound = Sound(config.sound) if config.sound is not None else None
 
 
 class World:
@@ -240,20 +243,22 @@ class World:
             "head_ms": 1e3 * (predicted - begun),
             "decode_ms": 1e3 * (time.perf_counter() - predicted),
         }
+        audio, sound = self._hear(state, latent, chosen, timing)
         return Prediction(
-            output=Output(frame=frame, timing=timing, flow_steps=steps),
+            output=Output(frame=frame, audio=audio, timing=timing, flow_steps=steps),
             state=state,
             action=chosen,
             latent=latent,
             picture=picture,
             seconds=time.perf_counter() - begun,
+            sound=sound,
         )
 
     @torch.inference_mode()
     def advance(self, prediction: Prediction) -> WorldState:
         """The early half: remember what was shown."""
         p, begun = prediction, time.perf_counter()
-        state = self._read(p.state, p.latent, p.picture, p.action)
+        state = self._read(p.state, p.latent, p.picture, p.action, p.sound)
         pace = self._paces.get(state.batch)
         if pace is not None:
             pace.note(p.output.flow_steps, p.seconds + time.perf_counter() - begun)
@@ -266,7 +271,9 @@ class World:
         self._check_frames(frame)
         pixels = to_pixels(torch.from_numpy(frame).to(self.device))
         latent = self._model.tokenizer.encode(pixels[:, None])[:, 0]
-        return self._read(state, latent, pixels, self._check_action(action, state.batch))
+        chosen = self._check_action(action, state.batch)
+        _, sound = self._hear(state, latent, chosen, {})
+        return self._read(state, latent, pixels, chosen, sound)
 
     @torch.inference_mode()
     def reconstruct(self, frames: Frames, *, clear_cache: bool = False) -> Frames:
@@ -281,6 +288,13 @@ class World:
             picture = tokenizer.step(latent, cleared if clear_cache else picture).clamp(-1, 1)
             shown.append(to_frames(picture)[0])
         return torch.stack(shown).cpu().numpy()
+
+    @torch.inference_mode()
+    def repeat_sound(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Samples (T, N) in -1..1 through the codec and back; ValueError in a silent world."""
+        if self._model.sound is None:
+            raise ValueError(f"{self.name} is silent")
+        return self._model.sound.repeat(torch.from_numpy(sound).to(self.device)).cpu().numpy()
 
     def snapshot(self, state: WorldState) -> bytes:
         """`state` as bytes that `restore` turns back into it, bit for bit."""
@@ -333,6 +347,7 @@ class World:
             to_pixels(torch.from_numpy(np.ascontiguousarray(frames[:, t])).to(self.device))
             for t in (-1, max(ticks - 2, 0))
         )
+        sound = None if self._model.sound is None else self._model.sound.look(latents, led)
         return WorldState(
             memory=torch.stack(trunk.memory, dim=1),
             latent=latents[:, -1],
@@ -342,10 +357,30 @@ class World:
             picture=last,
             tick=torch.zeros(batch, dtype=torch.int64, device=self.device),
             seed=torch.zeros(batch, dtype=torch.int64, device=self.device),
+            **(sound.tensors() if sound else {}),
         )
 
+    def _hear(
+        self, state: WorldState, latent: Tensor, action: Tensor, timing: dict[str, float]
+    ) -> tuple[NDArray[np.float32] | None, SoundState | None]:
+        """The sound (B, N) of the tick that led to `latent`, and what is remembered of it."""
+        sound = self._model.sound
+        if sound is None:
+            return None, None
+        begun = time.perf_counter()
+        heard = state.sound or sound.initial_state(state.batch)
+        audio, after = sound.step(heard, latent, action, state.seed.tolist(), state.tick.tolist())
+        samples: NDArray[np.float32] = audio.cpu().numpy()
+        timing["sound_ms"] = 1e3 * (time.perf_counter() - begun)
+        return samples, after
+
     def _read(
-        self, state: WorldState, latent: Tensor, picture: Tensor, action: Tensor
+        self,
+        state: WorldState,
+        latent: Tensor,
+        picture: Tensor,
+        action: Tensor,
+        sound: SoundState | None,
     ) -> WorldState:
         context, memory = self._parts.run("remember", latent, state.latent, action, state.memory)
         return WorldState(
@@ -357,6 +392,7 @@ class World:
             picture=picture,
             tick=state.tick + 1,
             seed=state.seed,
+            **(sound.tensors() if sound else {}),
         )
 
     def _encode(self, frames: Frames) -> Tensor:

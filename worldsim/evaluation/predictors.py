@@ -17,7 +17,7 @@ from worldsim.evaluation.metrics import Frames
 
 if TYPE_CHECKING:
     from worldsim.state import WorldState
-    from worldsim.world import World
+    from worldsim.world import Output, World
 
 SAMPLE_STEPS = 2  # of the flow
 Ints = npt.NDArray[np.int64]
@@ -56,6 +56,11 @@ class WorldPredictor:
         self.codes = codes_of(world, controls)
 
     def rollout(self, windows: Sequence[Window], controls: Ints) -> Iterator[Frames]:
+        for output in self.outputs(windows, controls):
+            yield output.frame
+
+    def outputs(self, windows: Sequence[Window], controls: Ints) -> Iterator["Output"]:
+        """All that the world gives per tick, sound too."""
         state = self._start(windows)
         codes = self.codes[controls]
         for tick in range(codes.shape[1]):
@@ -67,7 +72,7 @@ class WorldPredictor:
                 flow_steps=1 if self.exact else SAMPLE_STEPS,
                 noise_scale=0.0 if self.exact else None,
             )
-            yield out.frame
+            yield out
 
     def _start(self, windows: Sequence[Window]) -> "WorldState":
         """Absorb each distinct context once, then repeat its state for every row that asks."""

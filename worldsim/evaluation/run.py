@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worldsim.doctor import cpu_name
-from worldsim.evaluation import block_lam, drift, pictures
+from worldsim.evaluation import block_audio, block_lam, drift, pictures, spectrograms
 from worldsim.evaluation.block_world import grade
 from worldsim.evaluation.footage import Library, load_library
 from worldsim.evaluation.intervals import missing
@@ -27,6 +27,8 @@ NOTES = {
     "survival_1024": "share of rollouts never 24 frames in a row beyond 99.9 % of real, or frozen",
     "lam": "a control that changed nothing counts as noop; map_N: N labelled frames, 8 draws",
     "lam.delta4": "dB after 4 tics, inferred over random codes; twin: true over random controls",
+    "audio": "gunshots in 128 imagined tics, real controls; a hit is within 50 ms, one to one",
+    "audio.onset_f1_codec": "the real sound through the codec: what the waveform head allows",
     "mean_frame": "mean of the other recordings of the evaluation folder",
     "nearest_replay": "searches the other recordings of the evaluation folder",
     "frozen": "the world's own reconstruction of the last context frame, held",
@@ -55,6 +57,10 @@ def evaluate(
             report |= grade(world, library, plan, log, twin)
         elif block == "lam":
             report["lam"] = block_lam.grade(world, library, plan, log, twin)
+        elif block == "audio":
+            report["audio"], heard = block_audio.grade(world, library, plan, log)
+            if out is not None and heard:
+                spectrograms.write(heard, world.fps, out / "sound.png")
         else:
             report[block] = missing(f"this version does not measure the block '{block}' yet")
     if out is not None:

@@ -7,6 +7,7 @@ from worldsim.bindings import bound
 from worldsim.dynamics.latent_actions import ActionEncoder
 from worldsim.errors import WorldsimError
 from worldsim.folder import WorldConfig, find_world, read_weights
+from worldsim.sound import Sound, new_sound
 from worldsim.training.footage import Footage, look, pick_rate, pick_size, read_footage
 from worldsim.training.labels import only_labelled, read_labels
 from worldsim.training.presets import Preset
@@ -76,6 +77,15 @@ def continued(base: WorldConfig, *, is_learned: bool) -> WorldConfig:
     return replace(bound(base, {}), learned_actions=True, start_actions=[])
 
 
+def with_sound(config: WorldConfig) -> WorldConfig:
+    """The same world, fit to learn sound; as it is if it has some already."""
+    if config.sound is not None:
+        return config
+    tokens, channels = config.tokenizer.num_tokens, config.tokenizer.channels
+    sound = new_sound(config.fps, tokens, channels, len(config.actions))
+    return replace(config, sound=sound, sample_rate=sound.codec.sample_rate)
+
+
 def begin_model(
     config: WorldConfig, init: str | Path | None, base: WorldConfig | None
 ) -> WorldModel:
@@ -84,6 +94,8 @@ def begin_model(
         return WorldModel(config)
     model = WorldModel(base)
     read_weights(find_world(init), model)
+    if config.sound is not None and model.sound is None:
+        model.sound = Sound(config.sound)
     if config.learned_actions and model.actions is None:
         model.actions = ActionEncoder(config.dynamics)
     return model

@@ -30,6 +30,7 @@ from worldsim.training.loop import Care, fit, measure_rate
 from worldsim.training.plan import Plan, plan_from_minutes, plan_from_steps, read_plan
 from worldsim.training.presets import Batches, Preset
 from worldsim.training.say import say
+from worldsim.training.sound_stage import Sounds, SoundStage
 from worldsim.training.streams import Streams
 from worldsim.training.strips import Strips
 from worldsim.training.tokenizer_stage import TokenizerStage
@@ -48,6 +49,7 @@ class Course:
     preset: Preset
     model: WorldModel
     seed: int
+    sound: Sounds | None = None  # of the footage; None if it has none
 
     def plan(
         self,
@@ -94,6 +96,10 @@ class Course:
                 watch=lambda model, step: strips.dynamics(tokenizer, model, step),
             )
             dynamics.load_state_dict(averaged.state_dict())
+        if plan["sound"] and told.model.sound is not None:
+            stage = told._sound_stage(self.model, latents)
+            averaged = fit(stage, steps=plan["sound"], run=self.run, care=care)
+            told.model.sound.load_state_dict(averaged.state_dict())
         return told._write(plan, time.time() - started)
 
     def _learn_actions(self, plan: Plan, latents: Latents, care: Care) -> Self:
@@ -130,6 +136,7 @@ class Course:
                 "tokenizer": lambda: self._tokenizer_stage(trial),
                 "actions": lambda: self._actions_stage(trial, latents),
                 "dynamics": lambda: self._dynamics_stage(trial, latents),
+                "sound": lambda: self._sound_stage(trial, latents),
             }
             return {stage: measure_rate(built[stage]()) for stage in stages}
 
@@ -146,6 +153,16 @@ class Course:
         sources: list[Any] = [self.footage.frames, latents, self.footage.actions]
         streams = self._streams(sources, self.preset.dynamics_batches)
         return DynamicsStage(model.dynamics, model.tokenizer, streams)
+
+    def _sound_stage(self, model: WorldModel, latents: Latents) -> SoundStage:
+        assert model.sound is not None and self.sound is not None, "the plan has this stage"
+        heard = [i for i, sound in enumerate(self.sound) if sound is not None]
+        sources = [self.sound, latents, self.footage.actions]
+        streams = self._streams([[s[i] for i in heard] for s in sources], self.preset.sound_batches)
+        # codes that were learned before have a dynamics, which is lost on other ones
+        history = self.config.training.get("history", [])
+        known = any("sound" in entry.get("steps", {}) for entry in history)
+        return SoundStage(model.sound, streams, keep_codes=known)
 
     def _streams(self, sources: list[Any], batches: Batches) -> Streams:
         label = self.footage.fingerprint

@@ -9,7 +9,13 @@ import torch
 
 from worldsim.bindings import listed
 from worldsim.folder import find_world, read_config
-from worldsim.training.begin import begin_model, continued, new_config, prepare_footage
+from worldsim.training.begin import (
+    begin_model,
+    continued,
+    new_config,
+    prepare_footage,
+    with_sound,
+)
 from worldsim.training.course import Course
 from worldsim.training.few import fit_bindings
 from worldsim.training.lock import disk_errors, locked
@@ -17,6 +23,7 @@ from worldsim.training.loop import Care
 from worldsim.training.plan import STAGES
 from worldsim.training.presets import PRESETS
 from worldsim.training.say import say
+from worldsim.training.sound_stage import read_sound
 
 Actions = Literal["learned", "labelled", "few"]
 EARLIER = ("checkpoints", "metrics.jsonl", "plan.json", "diagnostics.json", "strips")
@@ -81,10 +88,17 @@ def train(
             config = continued(base, is_learned=learn)
         else:
             config = new_config(footage, PRESETS[preset], name or run.name)
+        sound = None
+        if stages is None or "sound" in stages:
+            sound = read_sound(footage, with_sound(config), run / "cache")
+        if sound is not None:
+            config = with_sound(config)
         model = begin_model(config, init, base)
         known = base is not None and base.learned_actions
-        shares = _shares(PRESETS[preset].shares, stages, new_codes=learn and not known)
-        course = Course(run, footage, config, PRESETS[preset], model.to(device), seed)
+        useless = {"actions"} if not learn or known else set()
+        useless |= {"sound"} if sound is None else set()
+        shares = _shares(PRESETS[preset].shares, stages, useless)
+        course = Course(run, footage, config, PRESETS[preset], model.to(device), seed, sound)
         plan = course.plan(minutes, steps, shares, resume=resume)
         say(f"plan: {plan.described()}")
         world = course.train(plan, care)
@@ -108,10 +122,10 @@ def set_aside(run: Path) -> None:
 
 
 def _shares(
-    given: dict[str, float], stages: Sequence[str] | None, *, new_codes: bool
+    given: dict[str, float], stages: Sequence[str] | None, useless: set[str]
 ) -> dict[str, float]:
     """Of the stages that are asked for, and of use."""
-    useful = [stage for stage in STAGES if stage != "actions" or new_codes]
+    useful = [stage for stage in STAGES if stage not in useless]
     shares = {stage: given[stage] for stage in useful if stages is None or stage in stages}
     if not shares:
         raise ValueError("stages: there is nothing to learn in those that were asked for")
