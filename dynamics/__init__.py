@@ -2,6 +2,7 @@
 
 from worldsim.dynamics.config import DynamicsConfig
 from worldsim.dynamics.dynamics import Dynamics
+from worldsim.dynamics.objects import ObjectsConfig
 from worldsim.dynamics.trunk import TrunkState
 
-__all__ = ["Dynamics", "DynamicsConfig", "TrunkState"]
+__all__ = ["Dynamics", "DynamicsConfig", "ObjectsConfig", "TrunkState"]

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from worldsim.dynamics import DynamicsConfig
+from worldsim.dynamics import DynamicsConfig, ObjectsConfig
 from worldsim.errors import CheckpointError
 from worldsim.tokenizer import TokenizerConfig
 
@@ -40,6 +40,7 @@ class WorldConfig:
     bindings: dict[str, int]  # control -> code
     tokenizer: TokenizerConfig
     dynamics: DynamicsConfig
+    objects: ObjectsConfig | None = None  # slots, if the world has any
     noise_scale: float = 1.0  # of the noise that frames are sampled from; less is calmer
     learned_actions: bool = False  # the codes were learned, and model.safetensors can infer them
     start_actions: list[int] = field(default_factory=list)  # between the frames of the start clip
@@ -90,7 +91,11 @@ def read_config(folder: Path) -> WorldConfig:
         raise CheckpointError(
             f"{path}: format_version is {version}, this worldsim reads {FORMAT_VERSION}"
         )
-    parts: dict[str, type] = {"tokenizer": TokenizerConfig, "dynamics": DynamicsConfig}
+    parts: dict[str, type] = {
+        "tokenizer": TokenizerConfig,
+        "dynamics": DynamicsConfig,
+        "objects": ObjectsConfig,
+    }
     for key, kind in parts.items():
         _refuse_unknown(raw.get(key, {}), kind, f"{path}: {key}.")
     config = _convert(raw, WorldConfig, str(path))
@@ -120,6 +125,8 @@ def _refuse_unknown(raw: Any, kind: type, where: str) -> None:
 def _refuse_contradictions(config: WorldConfig, where: str) -> None:
     """What every part alone allows, but not all of them together."""
     parts: dict[str, Any] = {"tokenizer": config.tokenizer, "dynamics": config.dynamics}
+    if config.objects:
+        parts["objects"] = config.objects
     for part, value in parts.items():
         for key, number in asdict(value).items():
             for single in number if isinstance(number, tuple) else (number,):

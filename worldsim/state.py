@@ -26,6 +26,7 @@ class WorldState:
     picture: Tensor  # (B, 3, H, W) in [-1, 1], what is shown now, in floats
     tick: Tensor  # int64 (B,), ticks since the world began
     seed: Tensor  # int64 (B,); with the tick it determines the noise of the next frame
+    slots: Tensor | None = None  # (B, K, D), the objects, if the world has any
 
     @property
     def batch(self) -> int:

@@ -6,7 +6,7 @@ A tick has two halves. `predict` is late: it needs the action, and the frame com
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -16,11 +16,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from worldsim import start
+from worldsim import objects, start
 from worldsim.codes import infer_codes
 from worldsim.dynamics import Dynamics
 from worldsim.dynamics.flow import STEPS
 from worldsim.dynamics.latent_actions import ActionEncoder
+from worldsim.dynamics.objects import Objects
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights
 from worldsim.snapshot import decode_state, encode_state
 from worldsim.state import WorldState
@@ -36,7 +37,8 @@ class Output:
 
     frame: Frames  # (B, H, W, 3)
     audio: NDArray[np.float32] | None = None  # (B, sample_rate / fps), -1..1
-    objects: NDArray[np.float32] | None = None  # (B, K, D)
+    # (B, K, D): x, y, width, height in parts of the frame, presence, then attributes
+    objects: NDArray[np.float32] | None = None
     alarm: NDArray[np.bool_] | None = None  # (B,)
     timing: dict[str, float] = field(default_factory=dict)  # ms per stage of this tick
 
@@ -50,6 +52,7 @@ class Prediction:
     action: Tensor  # int64 (B,)
     latent: Tensor  # (B, P, C)
     picture: Tensor  # (B, 3, H, W)
+    slots: Tensor | None = None  # (B, K, D), where the action takes the objects
 
     @property
     def is_finite(self) -> NDArray[np.bool_]:
@@ -64,8 +67,9 @@ class WorldModel(nn.Module):
     def __init__(self, config: WorldConfig) -> None:
         super().__init__()
         self.tokenizer = Tokenizer(config.tokenizer)
-        self.dynamics = Dynamics(config.dynamics)
+        self.dynamics = Dynamics(config.dynamics, config.objects)
         self.actions = ActionEncoder(config.dynamics) if config.learned_actions else None
+        self.objects = Objects(config.objects, config.dynamics) if config.objects else None
 
 
 class World:
@@ -150,7 +154,9 @@ class World:
         prediction = self.predict(state, action, flow_steps=flow_steps, noise_scale=noise_scale)
         begun = time.perf_counter()
         state = self.advance(prediction)
-        prediction.output.timing["trunk_ms"] = 1e3 * (time.perf_counter() - begun)
+        took = 1e3 * (time.perf_counter() - begun)
+        timing = prediction.output.timing
+        timing["trunk_ms"] = took - timing.get("objects_ms", 0.0)
         return state, prediction.output
 
     @torch.inference_mode()
@@ -170,8 +176,9 @@ class World:
         chosen = self._check_action(action, state.batch)
         begun = time.perf_counter()
         tokenizer = self._model.tokenizer
+        slots = self._carry(state, chosen)
         latent, moved = self._model.dynamics.predict(
-            state.context,
+            self._model.dynamics.with_slots(state.context, slots),
             state.latent,
             state.before,
             chosen,
@@ -187,18 +194,19 @@ class World:
             "decode_ms": 1e3 * (time.perf_counter() - predicted),
         }
         return Prediction(
-            output=Output(frame=frame, timing=timing),
+            output=Output(frame=frame, objects=self._shown(slots), timing=timing),
             state=state,
             action=chosen,
             latent=latent,
             picture=picture,
+            slots=slots,
         )
 
     @torch.inference_mode()
     def advance(self, prediction: Prediction) -> WorldState:
         """The early half: remember what was shown."""
         p = prediction
-        return self._read(p.state, p.latent, p.picture, p.action)
+        return self._follow(self._read(p.state, p.latent, p.picture, p.action), p)
 
     @torch.inference_mode()
     def observe(self, state: WorldState, frame: Frames, action: int | ArrayLike) -> WorldState:
@@ -207,7 +215,39 @@ class World:
         self._check_frames(frame)
         pixels = to_pixels(torch.from_numpy(frame).to(self.device))
         latent = self._model.tokenizer.encode(pixels[:, None])[:, 0]
-        return self._read(state, latent, pixels, self._check_action(action, state.batch))
+        chosen = self._check_action(action, state.batch)
+        after = self._read(state, latent, pixels, chosen)
+        if self._model.objects is None or state.slots is None:
+            return after
+        slots = self._model.objects.step(state.slots, state.latent, chosen, latent)
+        return replace(after, slots=slots)
+
+    @torch.inference_mode()
+    def edit(
+        self,
+        state: WorldState,
+        slot: int,
+        *,
+        move: Sequence[float] | None = None,
+        remove: bool = False,
+        freeze: bool = False,
+    ) -> WorldState:
+        """The state with the object of one slot moved by (dx, dy) in parts of the frame, taken
+        out of the world, or frozen: it no longer moves by itself. Of a batch, that slot of each.
+
+        Raises ValueError if the world has no objects, or the slot none, or if not one is asked.
+        """
+        if self._model.objects is None or state.slots is None:
+            raise ValueError(f"{self.name} has no objects; train --stages objects finds them")
+        return objects.edit(
+            self._model.objects,
+            self._model.tokenizer,
+            state,
+            slot,
+            move=move,
+            remove=remove,
+            freeze=freeze,
+        )
 
     @torch.inference_mode()
     def reconstruct(self, frames: Frames, *, clear_cache: bool = False) -> Frames:
@@ -272,6 +312,7 @@ class World:
             picture=to_pixels(last),
             tick=torch.zeros(batch, dtype=torch.int64, device=self.device),
             seed=torch.zeros(batch, dtype=torch.int64, device=self.device),
+            slots=objects.look(self._model.objects, latents, led) if self._model.objects else None,
         )
 
     def _read(
@@ -289,6 +330,28 @@ class World:
             tick=state.tick + 1,
             seed=state.seed,
         )
+
+    def _carry(self, state: WorldState, action: Tensor) -> Tensor | None:
+        if self._model.objects is None or state.slots is None:
+            return None
+        return self._model.objects.carry(state.slots, state.latent, action)
+
+    def _follow(self, after: WorldState, p: Prediction) -> WorldState:
+        """The objects, found again in the frame that was shown."""
+        model = self._model.objects
+        if model is None or p.slots is None:
+            return after
+        begun = time.perf_counter()
+        after = replace(after, slots=model.correct(p.slots, p.latent))
+        if model.is_frozen(p.slots).any():
+            after = objects.hold(model, self._model.tokenizer, p.state, after)
+        p.output.timing["objects_ms"] = 1e3 * (time.perf_counter() - begun)
+        return after
+
+    def _shown(self, slots: Tensor | None) -> NDArray[np.float32] | None:
+        if self._model.objects is None or slots is None:
+            return None
+        return slots[..., : self._model.objects.config.shown].float().cpu().numpy()
 
     def _encode(self, frames: Frames) -> Tensor:
         """(B, T, H, W, 3) -> (B, T, P, C), a bounded number of frames at a time."""

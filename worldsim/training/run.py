@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -81,9 +82,13 @@ def train(
             config = continued(base, is_learned=learn)
         else:
             config = new_config(footage, PRESETS[preset], name or run.name)
+        if "objects" in (stages or (() if base else STAGES)) and config.objects is None:
+            config = replace(config, objects=PRESETS[preset].objects)
         model = begin_model(config, init, base)
         known = base is not None and base.learned_actions
-        shares = _shares(PRESETS[preset].shares, stages, new_codes=learn and not known)
+        no_use = {"actions": known or not learn, "objects": config.objects is None}
+        useful = [stage for stage in STAGES if not no_use.get(stage)]
+        shares = _shares(PRESETS[preset].shares, stages, useful)
         course = Course(run, footage, config, PRESETS[preset], model.to(device), seed)
         plan = course.plan(minutes, steps, shares, resume=resume)
         say(f"plan: {plan.described()}")
@@ -108,10 +113,9 @@ def set_aside(run: Path) -> None:
 
 
 def _shares(
-    given: dict[str, float], stages: Sequence[str] | None, *, new_codes: bool
+    given: dict[str, float], stages: Sequence[str] | None, useful: Sequence[str]
 ) -> dict[str, float]:
     """Of the stages that are asked for, and of use."""
-    useful = [stage for stage in STAGES if stage != "actions" or new_codes]
     shares = {stage: given[stage] for stage in useful if stages is None or stage in stages}
     if not shares:
         raise ValueError("stages: there is nothing to learn in those that were asked for")
