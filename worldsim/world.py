@@ -112,6 +112,17 @@ class World:
         """A: actions are 0..A-1."""
         return len(self.actions)
 
+    @property
+    def objects(self) -> Objects | None:
+        """The network that follows objects, if the world has them."""
+        return self._model.objects
+
+    @torch.inference_mode()
+    def encode(self, frames: Frames) -> Tensor:
+        """uint8 (B, T, H, W, 3) -> latents (B, T, P, C)."""
+        self._check_frames(frames)
+        return self._encode(frames)
+
     @torch.inference_mode()
     def reset(
         self,

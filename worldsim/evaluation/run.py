@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worldsim.doctor import cpu_name
-from worldsim.evaluation import block_lam, drift, pictures
+from worldsim.evaluation import block_lam, block_objects, drift, pictures, slot_pictures
 from worldsim.evaluation.block_world import grade
 from worldsim.evaluation.footage import Library, load_library
 from worldsim.evaluation.intervals import missing
@@ -27,6 +27,8 @@ NOTES = {
     "survival_1024": "share of rollouts never 24 frames in a row beyond 99.9 % of real, or frozen",
     "lam": "a control that changed nothing counts as noop; map_N: N labelled frames, 8 draws",
     "lam.delta4": "dB after 4 tics, inferred over random codes; twin: true over random controls",
+    "objects": "from 64 square pixels at 160x120; boxes match at IoU 0.3; no probe is fitted",
+    "objects.leakage": "mean change outside / inside of the place of a slot moved or removed",
     "mean_frame": "mean of the other recordings of the evaluation folder",
     "nearest_replay": "searches the other recordings of the evaluation folder",
     "frozen": "the world's own reconstruction of the last context frame, held",
@@ -55,10 +57,14 @@ def evaluate(
             report |= grade(world, library, plan, log, twin)
         elif block == "lam":
             report["lam"] = block_lam.grade(world, library, plan, log, twin)
+        elif block == "objects":
+            report["objects"] = block_objects.grade(world, library, plan, log)
         else:
             report[block] = missing(f"this version does not measure the block '{block}' yet")
     if out is not None:
         draw(world, library, plan.context, out, log)
+        if "objects" in blocks and world.objects is not None and library.has_controls:
+            slot_pictures.write_slots(world, library, out / "slots.png")
     report["notes"] = NOTES
     report["env"] = {
         "cpu": cpu_name(),

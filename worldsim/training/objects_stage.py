@@ -28,7 +28,7 @@ FORGET_ACTIONS = 0.02  # share of actions that are hidden
 class ObjectsStage:
     name = "objects"
 
-    def __init__(self, objects: Objects, streams: Streams, *, rate: float = 2e-3) -> None:
+    def __init__(self, objects: Objects, streams: Streams, *, rate: float = 3e-3) -> None:
         """`streams` yields frames uint8, latents, and actions."""
         self._objects = objects
         self.model = nn.ModuleDict({"objects": objects, "painter": Painter(objects)})
@@ -68,10 +68,11 @@ class ObjectsStage:
         self._slots = state.get("slots")
 
     def _field_losses(self, latents: Tensor, seen: Tensor) -> dict[str, Tensor]:
-        colours, usual = self._objects.background(latents)
+        with torch.autocast("cpu", torch.bfloat16):
+            colours, usual = self._objects.background(latents)
+            logit, _ = self._objects.field(latents)
         with torch.no_grad():
             strange = strangeness(colours, usual, seen)
-        logit, _ = self._objects.field(latents)
         return {
             "background": background_loss(colours, usual, seen),
             "field": F.binary_cross_entropy_with_logits(logit, strange),

@@ -38,7 +38,7 @@ PRESETS = {
         objects=ObjectsConfig(),
         tokenizer_batches=Batches(lanes=8, ticks=4, jump=0.15),
         actions_batches=Batches(lanes=32, ticks=3, jump=1.0),
-        objects_batches=Batches(lanes=6, ticks=12, jump=0.04),
+        objects_batches=Batches(lanes=6, ticks=8, jump=0.04),
         dynamics_batches=Batches(lanes=8, ticks=24, jump=0.04),
         # nothing that the dynamics learns survives a new tokenizer
         shares={"tokenizer": 0.35, "actions": 0.08, "objects": 0.07, "dynamics": 0.5},
