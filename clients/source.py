@@ -33,6 +33,7 @@ class Picture:
     frame: NDArray[np.uint8]  # (H, W, 3)
     is_alarm: bool
     action_ms: float | None
+    objects: NDArray[np.float32] | None = None  # (K, D) as in docs/protocol.md
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +136,7 @@ class LocalSource:
             frame=output.frame[0],
             is_alarm=output.alarm is not None and bool(output.alarm[0]),
             action_ms=1e3 * (time.perf_counter() - began),
+            objects=None if output.objects is None else output.objects[0],
         )
 
     def settle(self) -> None:
@@ -246,4 +248,7 @@ class RemoteSource:
     def _show(self, frame: RemoteFrame) -> Picture:
         self._missed = frame.header.missed
         is_alarm = bool(frame.header.flags & wire.ALARM)
-        return Picture(frame=frame.frame, is_alarm=is_alarm, action_ms=frame.latency_ms)
+        objects = frame.objects if len(frame.objects) else None
+        return Picture(
+            frame=frame.frame, is_alarm=is_alarm, action_ms=frame.latency_ms, objects=objects
+        )

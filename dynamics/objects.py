@@ -38,6 +38,7 @@ NOBODY = 0.1  # weight of the background in the competition
 LEAST = 0.8  # cells that a slot must win to be seen
 SCALES = (2, 4, 8, 16)  # cells, sides of what may be born
 BIRTH = 0.5  # least mean of the field in it
+LEAST_LOG = -20.0  # of the weight of a far cell, along each axis
 INSIDE = (0.15, 0.85)  # of the frame: what is out of view moves as what is just within
 
 
@@ -84,6 +85,11 @@ class Field(nn.Module):
 
 
 class Objects(nn.Module):
+    across: Tensor
+    down: Tensor
+    cell: Tensor
+    moments: Tensor
+
     def __init__(self, config: ObjectsConfig, grid: DynamicsConfig) -> None:
         super().__init__()
         self.config, self.grid = config, grid
@@ -98,6 +104,16 @@ class Objects(nn.Module):
         self.memory = nn.GRUCell(config.attributes + 5, config.hidden)
         nn.init.zeros_(self.carrier[2].weight)
         nn.init.zeros_(self.carrier[2].bias)
+        across = (torch.arange(self.columns) + 0.5) / self.columns
+        down = (torch.arange(self.rows) + 0.5) / self.rows
+        cell = torch.tensor([1 / self.columns, 1 / self.rows] * 2)
+        place = torch.stack(
+            [across.repeat(self.rows), down.repeat_interleave(self.columns)], dim=-1
+        )
+        self.register_buffer("across", across, persistent=False)  # middles of the cells
+        self.register_buffer("down", down, persistent=False)
+        self.register_buffer("cell", cell, persistent=False)  # its sides, twice, as a box is told
+        self.register_buffer("moments", torch.cat([place, place.square()], -1), persistent=False)
 
     def initial_state(self, batch: int) -> Tensor:
         """No objects yet: (B, K, D) zeros."""
@@ -114,7 +130,7 @@ class Objects(nn.Module):
             unseen | self.is_frozen(slots)[..., None], 0.0, hidden
         )  # the mean motion
         told = told[:, None].expand(-1, slots.shape[1], -1)
-        change = self.carrier(torch.cat([place, hidden, told], dim=-1)).float() * self._cell(slots)
+        change = self.carrier(torch.cat([place, hidden, told], dim=-1)).float() * self.cell
         # the extent of what nobody sees is what it was
         change = torch.where(unseen, change * change.new_tensor([1, 1, 0, 0]), change)
         there = slots[..., PRESENCE, None] > 0
@@ -141,7 +157,7 @@ class Objects(nn.Module):
         pooled = self._pool(box, is_seen, found, features)
         fresh = is_seen[..., None] & ~frozen
         attributes = torch.where(fresh, pooled, slots[..., SHOWN : self.config.shown])
-        moved = (box - slots[..., BOX]) / self._cell(slots)
+        moved = (box - slots[..., BOX]) / self.cell
         moved = torch.where(born[..., None], 0.0, moved.clamp(-4, 4))
         hidden = torch.where(born[..., None], 0.0, slots[..., -self.config.hidden :])
         heard = torch.cat([attributes, moved, is_seen[..., None].float()], dim=-1)
@@ -176,16 +192,17 @@ class Objects(nn.Module):
         slot won any, bool (B, K)."""
         there = slots[..., PRESENCE] > 0
         box, expected = slots[..., BOX], slots[..., BOX]
-        doubt = (0.02 * slots[..., self._unseen, None]).clamp(max=3.0) * self._cell(slots)[..., :2]
-        cells, cell = self._cells(slots), self._cell(slots)[..., :2]
+        doubt = (0.02 * slots[..., self._unseen, None]).clamp(max=3.0) * self.cell[:2]
         is_seen = there
         for _ in range(ROUNDS):
             share = self._won(self._gaussians(box, there, doubt)) * found[:, None]
             mass = share.sum(dim=-1, keepdim=True)
-            weight = share / mass.clamp(min=1e-6)
-            middle = weight @ cells
-            spread = (weight @ cells.square() - middle.square()).clamp(min=0)
-            extent = torch.sqrt(12 * spread + cell.square())  # of a box that is evenly filled
+            weight = (share / mass.clamp(min=1e-6)) @ self.moments  # of x, y, x * x, y * y
+            middle = weight[..., :2]
+            spread = (weight[..., 2:] - middle.square()).clamp(min=0)
+            extent = torch.sqrt(
+                12 * spread + self.cell[:2].square()
+            )  # of a box that is evenly filled
             is_seen = there & (mass[..., 0] > LEAST)
             box = torch.where(is_seen[..., None], torch.cat([middle, extent], dim=-1), expected)
         return box, is_seen
@@ -222,8 +239,7 @@ class Objects(nn.Module):
             better = score > best
             where = torch.where(better[:, None], corner + side / 2, where)
             best, sides = torch.maximum(best, score), torch.where(better, side, sides)
-        cell = box.new_tensor([1 / self.columns, 1 / self.rows])
-        new = torch.cat([where * cell, sides[:, None] * cell], dim=-1)
+        new = torch.cat([where, sides[:, None].expand(-1, 2)], dim=-1) * self.cell
         free = presence.argmin(dim=1)  # a remembered one makes room if all are taken
         one = F.one_hot(free, presence.shape[1]).bool()
         born = one & (best > 0)[:, None] & (presence <= REMEMBERED)
@@ -242,23 +258,16 @@ class Objects(nn.Module):
 
     def _gaussians(self, box: Tensor, there: Tensor, doubt: Tensor | float = 0.0) -> Tensor:
         """(B, K, 4) -> (B, K, N), 1 at the middle; 0 for what is not `there`."""
-        sigma = 0.3 * box[..., 2:] + 0.7 * self._cell(box)[..., :2] + doubt
-        away = (self._cells(box)[None, None] - box[..., None, :2]) / sigma[..., None, :]
-        return torch.exp(-0.5 * away.square().sum(dim=-1)) * there[..., None]
+        sigma = 0.3 * box[..., 2:] + 0.7 * self.cell[:2] + doubt
+        x = -0.5 * ((self.across - box[..., :1]) / sigma[..., :1]).square()
+        y = -0.5 * ((self.down - box[..., 1:2]) / sigma[..., 1:]).square()
+        # what is smaller yet makes denormal numbers, with which a CPU is slow
+        x, y = x.clamp(min=LEAST_LOG).exp(), y.clamp(min=LEAST_LOG).exp()
+        return ((y * there[..., None])[..., None] * x[..., None, :]).flatten(2)
 
     @staticmethod
     def _won(weights: Tensor) -> Tensor:
         return weights / (weights.sum(dim=1, keepdim=True) + NOBODY)
-
-    def _cells(self, like: Tensor) -> Tensor:
-        """Middles of the cells, (N, 2)."""
-        y = (torch.arange(self.rows, device=like.device) + 0.5) / self.rows
-        x = (torch.arange(self.columns, device=like.device) + 0.5) / self.columns
-        return torch.stack([x.repeat(self.rows), y.repeat_interleave(self.columns)], dim=-1)
-
-    def _cell(self, like: Tensor) -> Tensor:
-        """A cell in parts of the frame, (4,) as a box is told."""
-        return like.new_tensor([1 / self.columns, 1 / self.rows] * 2)
 
     @property
     def _unseen(self) -> int:

@@ -160,7 +160,7 @@ class Course:
     def _dynamics_stage(self, model: WorldModel, latents: Latents) -> DynamicsStage:
         sources: list[Any] = [self.footage.frames, latents, self.footage.actions]
         streams = self._streams(sources, self.preset.dynamics_batches)
-        return DynamicsStage(model.dynamics, model.tokenizer, streams)
+        return DynamicsStage(model.dynamics, model.tokenizer, streams, model.objects)
 
     def _streams(self, sources: list[Any], batches: Batches) -> Streams:
         label = self.footage.fingerprint
