@@ -35,9 +35,11 @@ FORGOTTEN = 0.1  # presence below which a slot is free again
 MEMORY_TICKS = 400.0  # out of view
 ROUNDS = 2  # of competing for cells, per tick
 NOBODY = 0.1  # weight of the background in the competition
-LEAST = 0.8  # cells that a slot must win to be seen
+FAINT, SOLID = 0.1, 0.6  # of the field: below the one nothing, above the other all of a cell
+FILLED = 0.5  # of a box at least, or it shrinks: it holds two objects, or none
+LEAST = 0.5  # cells that a slot must win to be seen
 SCALES = (2, 4, 8, 16)  # cells, sides of what may be born
-BIRTH = 0.5  # least mean of the field in it
+BIRTH = 0.4  # least mean of the field in it
 LEAST_LOG = -20.0  # of the weight of a far cell, along each axis
 INSIDE = (0.15, 0.85)  # of the frame: what is out of view moves as what is just within
 
@@ -143,7 +145,7 @@ class Objects(nn.Module):
         they are."""
         logit, features = self.field(latent)
         with torch.no_grad():
-            found = torch.sigmoid(logit)
+            found = solid(logit)
             box, is_seen = self._compete(slots, found.flatten(1))
             rest = found * (1 - self._cover(box, is_seen))
             presence, unseen = self._presence(slots, box, is_seen)
@@ -200,9 +202,10 @@ class Objects(nn.Module):
             weight = (share / mass.clamp(min=1e-6)) @ self.moments  # of x, y, x * x, y * y
             middle = weight[..., :2]
             spread = (weight[..., 2:] - middle.square()).clamp(min=0)
-            extent = torch.sqrt(
-                12 * spread + self.cell[:2].square()
-            )  # of a box that is evenly filled
+            # sides of a box that is evenly filled
+            extent = torch.sqrt(12 * spread + self.cell[:2].square())
+            filled = mass * self.cell[:2].prod() / extent.prod(dim=-1, keepdim=True)
+            extent = extent * (filled / FILLED).clamp(0.7, 1.0)
             is_seen = there & (mass[..., 0] > LEAST)
             box = torch.where(is_seen[..., None], torch.cat([middle, extent], dim=-1), expected)
         return box, is_seen
@@ -273,6 +276,12 @@ class Objects(nn.Module):
     def _unseen(self) -> int:
         """The column of the ticks unseen; the one before it says whether the slot is frozen."""
         return self.config.shown + 1
+
+
+def solid(logit: Tensor) -> Tensor:
+    """How much of a cell is object, 0..1, from the logit that the field gives it: what is a little
+    strange everywhere adds up to nothing."""
+    return ((torch.sigmoid(logit) - FAINT) / (SOLID - FAINT)).clamp(0, 1)
 
 
 class SlotReader(nn.Module):

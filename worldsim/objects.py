@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from worldsim.dynamics.objects import BOX, PRESENCE, REMEMBERED, Objects
+from worldsim.dynamics.objects import BOX, PRESENCE, REMEMBERED, Objects, solid
 from worldsim.state import WorldState
 from worldsim.tokenizer import Tokenizer
 
@@ -120,9 +120,9 @@ def repaint(
 def solidity(objects: Objects, slots: Tensor, latent: Tensor, slot: int) -> Tensor:
     """How much of each pixel is the object of a slot, (B, 1, H, W), 0..1."""
     logit, _ = objects.field(latent)
-    mask = objects.masks(slots)[:, slot] * torch.sigmoid(logit)
+    mask = objects.masks(slots)[:, slot] * solid(logit)
     side = 16 // objects.config.cells
-    return F.interpolate(2.5 * mask[:, None], scale_factor=side, mode="bilinear").clamp(0, 1)
+    return F.interpolate(1.5 * mask[:, None], scale_factor=side, mode="bilinear").clamp(0, 1)
 
 
 def inside(box: Tensor, picture: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldsim.dynamics.background import background_loss, cell_colours, strangeness
-from worldsim.dynamics.objects import BOX, PRESENCE, REMEMBERED, SHOWN, Objects
+from worldsim.dynamics.objects import BOX, PRESENCE, REMEMBERED, SHOWN, Objects, solid
 from worldsim.tokenizer import to_pixels
 from worldsim.training.loop import take_step
 from worldsim.training.streams import Streams
@@ -111,7 +111,7 @@ class ObjectsStage:
         colours = seen.unflatten(0, latents.shape[:2])[:, 1:].flatten(0, 1)[rows].flatten(2)
         with torch.no_grad():
             logit, _ = self._objects.field(latents[:, 1:].flatten(0, 1)[rows])
-            mask = self._objects.masks(slots).flatten(2) * torch.sigmoid(logit).flatten(1)[:, None]
+            mask = self._objects.masks(slots).flatten(2) * solid(logit).flatten(1)[:, None]
         error = (self.model["painter"](slots) - colours[:, None]).abs().mean(dim=2)
         return (error * mask).sum() / mask.sum().clamp(min=1)
 
