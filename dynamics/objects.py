@@ -100,12 +100,11 @@ class Objects(nn.Module):
         self.field = Field(config, grid)
         self.action = nn.Embedding(grid.num_actions + 1, 16)
         self.scene = nn.Linear(grid.channels, 16)
-        self.carrier = nn.Sequential(
-            nn.Linear(4 + config.hidden + 32, 64), nn.SiLU(), nn.Linear(64, 4)
-        )
+        last = nn.Linear(64, 4)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.carrier = nn.Sequential(nn.Linear(4 + config.hidden + 32, 64), nn.SiLU(), last)
         self.memory = nn.GRUCell(config.attributes + 5, config.hidden)
-        nn.init.zeros_(self.carrier[2].weight)
-        nn.init.zeros_(self.carrier[2].bias)
         across = (torch.arange(self.columns) + 0.5) / self.columns
         down = (torch.arange(self.rows) + 0.5) / self.rows
         cell = torch.tensor([1 / self.columns, 1 / self.rows] * 2)

@@ -1,5 +1,6 @@
 """Objects in a world: old worlds have none, new ones show, keep and edit them."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -26,13 +27,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """The shipped world with slots that have learned nothing."""
     folder = find_world("doom-hall")
     config = read_config(folder)
+    old = WorldModel(config)
+    read_weights(folder, old)
+    config = replace(config, objects=ObjectsConfig())
     torch.manual_seed(0)
-    old = WorldModel(replace(config, objects=None))
-    read_weights(folder, old) if config.objects is None else None
-    new = WorldModel(replace(config, objects=ObjectsConfig()))
+    new = WorldModel(config)
     new.load_state_dict(old.state_dict(), strict=False)
     path = tmp_path_factory.mktemp("world")
-    write_world(path, replace(config, objects=ObjectsConfig()), new)
+    write_world(path, config, new)
+    for start in folder.glob("start.*"):
+        shutil.copy(start, path)
     return World.load(path)
 
 

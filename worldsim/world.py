@@ -362,7 +362,8 @@ class World:
     def _shown(self, slots: Tensor | None) -> NDArray[np.float32] | None:
         if self._model.objects is None or slots is None:
             return None
-        return slots[..., : self._model.objects.config.shown].float().cpu().numpy()
+        shown: NDArray[np.float32] = slots[..., : self._model.objects.config.shown].cpu().numpy()
+        return shown
 
     def _encode(self, frames: Frames) -> Tensor:
         """(B, T, H, W, 3) -> (B, T, P, C), a bounded number of frames at a time."""

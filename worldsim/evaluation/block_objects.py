@@ -12,6 +12,7 @@ no probe is fitted. An object that no slot shows counts as one at the mean of al
 beside it (object_rows.py) are graded alike.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,7 @@ MOST_CLIPS = 48
 MOVE = (0.2, 0.0)
 PROBE_FRAMES = 2000
 KEYS = ("mbo", "idf1_64", "position_r2", "position_r2_16", "fg_ari", "leakage")
+EXTENSIVE = ("errors", "around", "same", "total")
 Floats = npt.NDArray[np.float64]
 
 
@@ -108,27 +110,25 @@ class Clips:
 
     def grade(self, finder: Finder) -> dict[str, Graded]:
         """What can be said of boxes on real frames."""
-        overlap, ari, errors, around, same, total = ([] for _ in range(6))  # type: ignore[var-annotated]
+        sums: dict[str, list[float]] = defaultdict(list)
         for window in self.windows:
             frames = np.concatenate([window.frames, window.future(CLIP)])
             found = finder.find(frames[None], self.actions(window, CLIP)[None])[0]
-            found = found[window.context :]
             truths = [self.truth(window, t + 1) for t in range(CLIP)]
-            pairs = list(zip(truths, found, strict=True))
+            pairs = list(zip(truths, found[window.context :], strict=True))
             some = pairs[EVERY - 1 :: EVERY]
-            overlap.append(_mean(np.concatenate([tracks.best_overlap(*p) for p in some])))
-            ari.append(_mean(np.array([tracks.foreground_ari(*p) for p in some])))
+            sums["mbo"].append(_mean(np.concatenate([tracks.best_overlap(*p) for p in some])))
+            sums["ari"].append(_mean(np.array([tracks.foreground_ari(*p) for p in some])))
             wrong = np.array([tracks.position_errors(*p, self.mean) for p in some]).sum(axis=0)
-            errors.append(wrong[0])
-            around.append(wrong[1])
-            hits = tracks.identity_counts(truths, list(found))
-            same.append(hits[0])
-            total.append(hits[1])
+            same, total = tracks.identity_counts(truths, [f for _, f in pairs])
+            for key, value in zip(EXTENSIVE, (*wrong, same, total), strict=True):
+                sums[key].append(float(value))
+        identity = ratio(sums["same"], sums["total"], self.units)
         return {
-            "mbo": measure(overlap, self.units).graded(),
-            "idf1_64": ratio(same, total, self.units).graded(),
-            "position_r2": _explained(ratio(errors, around, self.units).graded()),
-            "fg_ari": measure(ari, self.units).graded(),
+            "mbo": measure(sums["mbo"], self.units).graded(),
+            "idf1_64": identity.graded(),
+            "position_r2": _explained(ratio(sums["errors"], sums["around"], self.units).graded()),
+            "fg_ari": measure(sums["ari"], self.units).graded(),
         }
 
 

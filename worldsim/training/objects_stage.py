@@ -112,7 +112,8 @@ class ObjectsStage:
         with torch.no_grad():
             logit, _ = self._objects.field(latents[:, 1:].flatten(0, 1)[rows])
             mask = self._objects.masks(slots).flatten(2) * solid(logit).flatten(1)[:, None]
-        error = (self.model["painter"](slots) - colours[:, None]).abs().mean(dim=2)
+        painted: Tensor = self.model["painter"](slots)
+        error = (painted - colours[:, None]).abs().mean(dim=2)
         return (error * mask).sum() / mask.sum().clamp(min=1)
 
 
