@@ -76,6 +76,10 @@ class Game:
                 self._meter.pause()
                 if self._is_paused and self._picture is not None:
                     self._window.show(self._picture, PAUSED)
+            case Command.SHOW_OBJECTS:
+                self._window.toggle_objects()
+                if self._is_paused and self._picture is not None:
+                    self._window.show(self._picture, PAUSED)
             case Command.STEP if self._is_paused:
                 self._step()
             case Command.MUTE:

@@ -35,6 +35,7 @@ class Picture:
     is_alarm: bool
     action_ms: float | None
     flow_steps: int | None = None  # that it was given; None: the server's own business
+    objects: NDArray[np.float32] | None = None  # (K, D) as in docs/protocol.md
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +146,7 @@ class LocalSource:
             is_alarm=output.alarm is not None and bool(output.alarm[0]),
             action_ms=1e3 * (time.perf_counter() - began),
             flow_steps=output.flow_steps,
+            objects=None if output.objects is None else output.objects[0],
         )
 
     def settle(self) -> None:
@@ -261,6 +263,7 @@ class RemoteSource:
             sound=frame.sound if len(frame.sound) else None,
             is_alarm=is_alarm,
             action_ms=frame.latency_ms,
+            objects=frame.objects if len(frame.objects) else None,
         )
 
 

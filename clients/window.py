@@ -7,6 +7,7 @@ from enum import Enum, auto
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 import pygame
 
+from worldsim.clients.boxes import draw_boxes
 from worldsim.clients.keys import DOWN, FIRE, LEFT, RIGHT, UP, choose
 from worldsim.clients.source import Facts, Picture
 
@@ -35,6 +36,7 @@ class Command(Enum):
     STEP = auto()
     SAVE_PICTURE = auto()
     MUTE = auto()
+    SHOW_OBJECTS = auto()
 
 
 COMMANDS = {
@@ -44,6 +46,7 @@ COMMANDS = {
     pygame.K_n: Command.STEP,
     pygame.K_F12: Command.SAVE_PICTURE,
     pygame.K_m: Command.MUTE,
+    pygame.K_TAB: Command.SHOW_OBJECTS,
 }
 
 
@@ -75,6 +78,7 @@ class Window:
         self._badge = self._label("AI-generated")
         self._line: pygame.Surface | None = None
         self._shown = 0
+        self._shows_objects = False
         self._held: dict[int, str] = {}  # pygame key -> what it means
         self._tapped: set[str] = set()  # went down since the last look, maybe up again
         self._code: int | None = None  # a number key: the code itself
@@ -111,6 +115,8 @@ class Window:
         frame = pygame.image.frombuffer(picture.frame.tobytes(), (width, height), "RGB")
         screen.fill((0, 0, 0))
         screen.blit(pygame.transform.scale(frame, size), (left, top))
+        if self._shows_objects and picture.objects is not None:
+            draw_boxes(screen, self._font, picture.objects, (left, top, *size))
         if self._line is None or self._shown % OVERLAY_EVERY == 0 or line.startswith("paused"):
             self._line = self._label(line)
         screen.blit(self._line, (left + 4, top + 4))
@@ -118,6 +124,10 @@ class Window:
         screen.blit(self._badge, self._badge.get_rect(bottomright=(right, bottom)))
         pygame.display.flip()
         self._shown += 1
+
+    def toggle_objects(self) -> None:
+        """Show the boxes of objects from the next picture on, or no longer."""
+        self._shows_objects = not self._shows_objects
 
     def close(self) -> None:
         """Close the window."""

@@ -3,6 +3,7 @@
 from worldsim.dynamics.config import DynamicsConfig
 from worldsim.dynamics.dynamics import Dynamics, draw
 from worldsim.dynamics.head import Head, Moved
+from worldsim.dynamics.objects import ObjectsConfig
 from worldsim.dynamics.ssm import Mamba2, Update
 from worldsim.dynamics.trunk import Trunk, TrunkState
 
@@ -12,6 +13,7 @@ __all__ = [
     "Head",
     "Mamba2",
     "Moved",
+    "ObjectsConfig",
     "Trunk",
     "TrunkState",
     "Update",

@@ -11,20 +11,30 @@ from torch import Tensor, nn
 from worldsim.dynamics import flow
 from worldsim.dynamics.config import DynamicsConfig
 from worldsim.dynamics.head import Head, Move, Moved
+from worldsim.dynamics.objects import ObjectsConfig, SlotReader
 from worldsim.dynamics.trunk import Trunk, TrunkState
 
 
 class Dynamics(nn.Module):
-    def __init__(self, config: DynamicsConfig) -> None:
+    def __init__(self, config: DynamicsConfig, objects: ObjectsConfig | None = None) -> None:
+        """`objects`: the slots that the head is to read, if there are any."""
         super().__init__()
         self.config = config
         self.trunk = Trunk(config)
         self.head = Head(config)
+        self.reader = SlotReader(objects, config) if objects else None
 
     @property
     def unknown_action(self) -> int:
         """The action of a tick that nobody recorded."""
         return self.config.num_actions
+
+    def with_slots(self, context: Tensor, slots: Tensor | None) -> Tensor:
+        """The trunk's context (B, S, D), and what the head is to know of the slots (B, K, ..)."""
+        if self.reader is None or slots is None:
+            return context
+        read: Tensor = self.reader(slots)
+        return context + read.to(context.dtype)
 
     def predict(
         self,

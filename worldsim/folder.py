@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from worldsim.dynamics import DynamicsConfig
+from worldsim.dynamics import DynamicsConfig, ObjectsConfig
 from worldsim.dynamics.sound import SoundDynamicsConfig
 from worldsim.errors import CheckpointError
 from worldsim.sound import SoundConfig
@@ -44,6 +44,7 @@ class WorldConfig:
     tokenizer: TokenizerConfig
     dynamics: DynamicsConfig
     sound: SoundConfig | None = None  # None: a silent world
+    objects: ObjectsConfig | None = None  # slots, if the world has any
     noise_scale: float = 1.0  # of the noise that frames are sampled from; less is calmer
     learned_actions: bool = False  # the codes were learned, and model.safetensors can infer them
     start_actions: list[int] = field(default_factory=list)  # between the frames of the start clip
@@ -94,7 +95,11 @@ def read_config(folder: Path) -> WorldConfig:
         raise CheckpointError(
             f"{path}: format_version is {version}, this worldsim reads {FORMAT_VERSION}"
         )
-    parts: dict[str, type] = {"tokenizer": TokenizerConfig, "dynamics": DynamicsConfig}
+    parts: dict[str, type] = {
+        "tokenizer": TokenizerConfig,
+        "dynamics": DynamicsConfig,
+        "objects": ObjectsConfig,
+    }
     for key, kind in parts.items():
         _refuse_unknown(raw.get(key, {}), kind, f"{path}: {key}.")
     if isinstance(raw.get("sound"), dict):
@@ -129,6 +134,8 @@ def _refuse_contradictions(config: WorldConfig, where: str) -> None:
     parts: dict[str, Any] = {"tokenizer": config.tokenizer, "dynamics": config.dynamics}
     if config.sound is not None:
         parts |= {"sound.codec": config.sound.codec, "sound.dynamics": config.sound.dynamics}
+    if config.objects:
+        parts["objects"] = config.objects
     for part, value in parts.items():
         for key, number in asdict(value).items():
             for single in number if isinstance(number, tuple) else (number,):

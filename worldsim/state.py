@@ -33,6 +33,7 @@ class WorldState:
     audio_memory: Tensor | None = None  # (B, W)
     audio_head: Tensor | None = None  # (B, W)
     audio_tail: Tensor | None = None  # (B, hop), samples that the next tick begins with
+    slots: Tensor | None = None  # (B, K, D), the objects, if the world has any
 
     @property
     def batch(self) -> int:

@@ -6,7 +6,7 @@ A tick has two halves. `predict` is late: it needs the action, and the frame com
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from worldsim import start
+from worldsim import objects, start
 from worldsim.backends.choice import open_parts
 from worldsim.backends.parts import Parts
 from worldsim.codes import infer_codes
@@ -24,6 +24,7 @@ from worldsim.dynamics import Dynamics, Moved, draw
 from worldsim.dynamics.flow import STEPS
 from worldsim.dynamics.latent_actions import ActionEncoder
 from worldsim.dynamics.matching import match
+from worldsim.dynamics.objects import Objects
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights
 from worldsim.snapshot import decode_state, encode_state
 from worldsim.sound import Sound, SoundState
@@ -41,7 +42,8 @@ class Output:
 
     frame: Frames  # (B, H, W, 3)
     audio: NDArray[np.float32] | None = None  # (B, sample_rate / fps), -1..1
-    objects: NDArray[np.float32] | None = None  # (B, K, D)
+    # (B, K, D): x, y, width, height in parts of the frame, presence, then attributes
+    objects: NDArray[np.float32] | None = None
     alarm: NDArray[np.bool_] | None = None  # (B,)
     timing: dict[str, float] = field(default_factory=dict)  # ms per stage of this tick
     flow_steps: int = 0  # that this frame was given
@@ -58,6 +60,7 @@ class Prediction:
     picture: Tensor  # (B, 3, H, W)
     seconds: float = 0.0  # that it took
     sound: SoundState | None = None  # after the tick; None in a world without sound
+    slots: Tensor | None = None  # (B, K, D), where the action takes the objects
 
     @property
     def is_finite(self) -> NDArray[np.bool_]:
@@ -72,9 +75,10 @@ class WorldModel(nn.Module):
     def __init__(self, config: WorldConfig) -> None:
         super().__init__()
         self.tokenizer = Tokenizer(config.tokenizer)
-        self.dynamics = Dynamics(config.dynamics)
+        self.dynamics = Dynamics(config.dynamics, config.objects)
         self.actions = ActionEncoder(config.dynamics) if config.learned_actions else None
         self.sound = Sound(config.sound) if config.sound is not None else None
+        self.objects = Objects(config.objects, config.dynamics) if config.objects else None
 
 
 class World:
@@ -151,6 +155,17 @@ class World:
         """A: actions are 0..A-1."""
         return len(self.actions)
 
+    @property
+    def objects(self) -> Objects | None:
+        """The network that follows objects, if the world has them."""
+        return self._model.objects
+
+    @torch.inference_mode()
+    def encode(self, frames: Frames) -> Tensor:
+        """uint8 (B, T, H, W, 3) -> latents (B, T, P, C)."""
+        self._check_frames(frames)
+        return self._encode(frames)
+
     @torch.inference_mode()
     def reset(
         self,
@@ -196,7 +211,9 @@ class World:
         prediction = self.predict(state, action, flow_steps=flow_steps, noise_scale=noise_scale)
         begun = time.perf_counter()
         state = self.advance(prediction)
-        prediction.output.timing["trunk_ms"] = 1e3 * (time.perf_counter() - begun)
+        took = 1e3 * (time.perf_counter() - begun)
+        timing = prediction.output.timing
+        timing["trunk_ms"] = took - timing.get("objects_ms", 0.0)
         return state, prediction.output
 
     @torch.inference_mode()
@@ -219,10 +236,11 @@ class World:
         scale = self.config.noise_scale if noise_scale is None else noise_scale
         chosen = self._check_action(action, state.batch)
         begun = time.perf_counter()
+        slots = self._carry(state, chosen)
         moved = Moved(
             *self._parts.run(
                 "move",
-                state.context,
+                self._model.dynamics.with_slots(state.context, slots),
                 state.latent,
                 state.before,
                 state.motion,
@@ -245,20 +263,27 @@ class World:
         }
         audio, sound = self._hear(state, latent, chosen, timing)
         return Prediction(
-            output=Output(frame=frame, audio=audio, timing=timing, flow_steps=steps),
+            output=Output(
+                frame=frame,
+                audio=audio,
+                objects=self._shown(slots),
+                timing=timing,
+                flow_steps=steps,
+            ),
             state=state,
             action=chosen,
             latent=latent,
             picture=picture,
             seconds=time.perf_counter() - begun,
             sound=sound,
+            slots=slots,
         )
 
     @torch.inference_mode()
     def advance(self, prediction: Prediction) -> WorldState:
         """The early half: remember what was shown."""
         p, begun = prediction, time.perf_counter()
-        state = self._read(p.state, p.latent, p.picture, p.action, p.sound)
+        state = self._follow(self._read(p.state, p.latent, p.picture, p.action, p.sound), p)
         pace = self._paces.get(state.batch)
         if pace is not None:
             pace.note(p.output.flow_steps, p.seconds + time.perf_counter() - begun)
@@ -273,7 +298,38 @@ class World:
         latent = self._model.tokenizer.encode(pixels[:, None])[:, 0]
         chosen = self._check_action(action, state.batch)
         _, sound = self._hear(state, latent, chosen, {})
-        return self._read(state, latent, pixels, chosen, sound)
+        after = self._read(state, latent, pixels, chosen, sound)
+        if self._model.objects is None or state.slots is None:
+            return after
+        slots = self._model.objects.step(state.slots, state.latent, chosen, latent)
+        return replace(after, slots=slots)
+
+    @torch.inference_mode()
+    def edit(
+        self,
+        state: WorldState,
+        slot: int,
+        *,
+        move: Sequence[float] | None = None,
+        remove: bool = False,
+        freeze: bool = False,
+    ) -> WorldState:
+        """The state with the object of one slot moved by (dx, dy) in parts of the frame, taken
+        out of the world, or frozen: it no longer moves by itself. Of a batch, that slot of each.
+
+        Raises ValueError if the world has no objects, or the slot none, or if not one is asked.
+        """
+        if self._model.objects is None or state.slots is None:
+            raise ValueError(f"{self.name} has no objects; train --stages objects finds them")
+        return objects.edit(
+            self._model.objects,
+            self._model.tokenizer,
+            state,
+            slot,
+            move=move,
+            remove=remove,
+            freeze=freeze,
+        )
 
     @torch.inference_mode()
     def reconstruct(self, frames: Frames, *, clear_cache: bool = False) -> Frames:
@@ -357,6 +413,7 @@ class World:
             picture=last,
             tick=torch.zeros(batch, dtype=torch.int64, device=self.device),
             seed=torch.zeros(batch, dtype=torch.int64, device=self.device),
+            slots=objects.look(self._model.objects, latents, led) if self._model.objects else None,
             **(sound.tensors() if sound else {}),
         )
 
@@ -394,6 +451,29 @@ class World:
             seed=state.seed,
             **(sound.tensors() if sound else {}),
         )
+
+    def _carry(self, state: WorldState, action: Tensor) -> Tensor | None:
+        if self._model.objects is None or state.slots is None:
+            return None
+        return self._model.objects.carry(state.slots, state.latent, action)
+
+    def _follow(self, after: WorldState, p: Prediction) -> WorldState:
+        """The objects, found again in the frame that was shown."""
+        model = self._model.objects
+        if model is None or p.slots is None:
+            return after
+        begun = time.perf_counter()
+        after = replace(after, slots=model.correct(p.slots, p.latent))
+        if model.is_frozen(p.slots).any():
+            after = objects.hold(model, self._model.tokenizer, p.state, after)
+        p.output.timing["objects_ms"] = 1e3 * (time.perf_counter() - begun)
+        return after
+
+    def _shown(self, slots: Tensor | None) -> NDArray[np.float32] | None:
+        if self._model.objects is None or slots is None:
+            return None
+        shown: NDArray[np.float32] = slots[..., : self._model.objects.config.shown].cpu().numpy()
+        return shown
 
     def _encode(self, frames: Frames) -> Tensor:
         """(B, T, H, W, 3) -> (B, T, P, C), a bounded number of frames at a time."""

@@ -25,8 +25,8 @@ class Play:
     """Walk around in a world.
 
     Arrows or WASD move, space fires, key 1 is code 0, key 2 code 1, and so on. R begins again, P
-    pauses, N makes one tick while paused, F12 saves a picture, M mutes, Escape leaves. Without a
-    display a script plays a minute and the clip is written.
+    pauses, N makes one tick while paused, Tab shows objects, F12 saves a picture, M mutes, Escape
+    leaves. Without a display a script plays a minute and the clip is written.
     """
 
     world: Annotated[str, tyro.conf.Positional] = "doom-hall"

@@ -32,7 +32,9 @@ class Train:
     """Frame size in pixels, multiples of 16 (default: what fits the footage)."""
     name: str | None = None
     """Name of the world (default: the run folder's)."""
-    stages: tuple[Literal["tokenizer", "actions", "dynamics", "sound"], ...] | None = None
+    stages: tuple[Literal["tokenizer", "actions", "objects", "dynamics", "sound"], ...] | None = (
+        None
+    )
     """Only these; with --init the others stay as they are (default: all that are of use)."""
     device: str = "cpu"
     """Where to train: cpu, cuda, .."""

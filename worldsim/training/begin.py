@@ -5,6 +5,7 @@ from pathlib import Path
 
 from worldsim.bindings import bound
 from worldsim.dynamics.latent_actions import ActionEncoder
+from worldsim.dynamics.objects import Objects, SlotReader
 from worldsim.errors import WorldsimError
 from worldsim.folder import WorldConfig, find_world, read_weights
 from worldsim.sound import Sound, new_sound
@@ -98,4 +99,7 @@ def begin_model(
         model.sound = Sound(config.sound)
     if config.learned_actions and model.actions is None:
         model.actions = ActionEncoder(config.dynamics)
+    if config.objects and model.objects is None:
+        model.objects = Objects(config.objects, config.dynamics)
+        model.dynamics.reader = SlotReader(config.objects, config.dynamics)
     return model

@@ -27,6 +27,7 @@ from worldsim.training.dynamics_stage import DynamicsStage
 from worldsim.training.footage import Footage, write_start
 from worldsim.training.latents import encode_footage
 from worldsim.training.loop import Care, fit, measure_rate
+from worldsim.training.objects_stage import ObjectsStage
 from worldsim.training.plan import Plan, plan_from_minutes, plan_from_steps, read_plan
 from worldsim.training.presets import Batches, Preset
 from worldsim.training.say import say
@@ -86,6 +87,14 @@ class Course:
             tokenizer.load_state_dict(averaged.state_dict())
         latents = encode_footage(tokenizer, self.footage, self.run / "latents")
         told = self._learn_actions(plan, latents, care)
+        if plan["objects"] and self.model.objects is not None:
+            averaged = fit(
+                told._objects_stage(self.model, latents),
+                steps=plan["objects"],
+                run=self.run,
+                care=care,
+            )
+            self.model.objects.load_state_dict(averaged.get_submodule("objects").state_dict())
         if plan["dynamics"]:
             strips = Strips(self.run, told.footage, told.config)
             averaged = fit(
@@ -135,6 +144,7 @@ class Course:
             built: dict[str, Callable[[], Stage]] = {
                 "tokenizer": lambda: self._tokenizer_stage(trial),
                 "actions": lambda: self._actions_stage(trial, latents),
+                "objects": lambda: self._objects_stage(trial, latents),
                 "dynamics": lambda: self._dynamics_stage(trial, latents),
                 "sound": lambda: self._sound_stage(trial, latents),
             }
@@ -149,10 +159,15 @@ class Course:
         streams = self._streams([self.footage.frames, latents], self.preset.actions_batches)
         return ActionsStage(LatentActions(self.config.dynamics), model.tokenizer, streams)
 
+    def _objects_stage(self, model: WorldModel, latents: Latents) -> ObjectsStage:
+        assert model.objects is not None, "the plan has this stage for worlds with objects"
+        sources: list[Any] = [self.footage.frames, latents, self.footage.actions]
+        return ObjectsStage(model.objects, self._streams(sources, self.preset.objects_batches))
+
     def _dynamics_stage(self, model: WorldModel, latents: Latents) -> DynamicsStage:
         sources: list[Any] = [self.footage.frames, latents, self.footage.actions]
         streams = self._streams(sources, self.preset.dynamics_batches)
-        return DynamicsStage(model.dynamics, model.tokenizer, streams)
+        return DynamicsStage(model.dynamics, model.tokenizer, streams, model.objects)
 
     def _sound_stage(self, model: WorldModel, latents: Latents) -> SoundStage:
         assert model.sound is not None and self.sound is not None, "the plan has this stage"

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from worldsim.dynamics import Dynamics, TrunkState
 from worldsim.dynamics.matching import match
+from worldsim.dynamics.objects import Objects
 from worldsim.tokenizer import Tokenizer, to_pixels
 from worldsim.tokenizer.losses import reconstruction_loss
 from worldsim.training.exercises import Frames, exercise, motion_loss, news_loss
@@ -63,11 +64,19 @@ class DynamicsStage:
     name = "dynamics"
 
     def __init__(
-        self, dynamics: Dynamics, tokenizer: Tokenizer, streams: Streams, *, rate: float = 2e-3
+        self,
+        dynamics: Dynamics,
+        tokenizer: Tokenizer,
+        streams: Streams,
+        objects: Objects | None = None,
+        *,
+        rate: float = 2e-3,
     ) -> None:
-        """`streams` yields frames uint8, latents, and actions; `tokenizer` is not trained."""
+        """`streams` yields frames uint8, latents, and actions; neither `tokenizer` nor `objects`,
+        which the head reads if there are any, are trained."""
         self.model = self._dynamics = dynamics
         self._tokenizer = tokenizer.requires_grad_(False)
+        self._objects = objects
         self.optimizers = matrix_optimizers(dynamics, rate, inside=("layers.",))
         self.streams = streams
         self._paint = PaintLoss()
@@ -184,6 +193,7 @@ class DynamicsStage:
         latent, picture, motion = lanes.latent[rows], lanes.picture[rows], lanes.motion[rows]
         latents, pictures = [], []
         is_mean = bool(torch.rand(()) < MEAN_LANES)
+        slots = self._objects.initial_state(len(rows)) if self._objects else None
         for t in range(actions.shape[1] - 1):
             latents.append(latent)
             pictures.append(picture)
@@ -191,8 +201,9 @@ class DynamicsStage:
             memory, state = self._dynamics.trunk.step(
                 latent, known[rows, t], latent.new_zeros(len(rows)), state
             )
+            slots, expected = self._expect(slots, latent, actions[rows, t + 1])
             latent, moved = self._dynamics.predict(
-                memory,
+                self._dynamics.with_slots(memory, expected),
                 latent,
                 before,
                 motion,
@@ -215,7 +226,7 @@ class DynamicsStage:
         lanes.keep(after)
         chosen = actions[:, 1:].flatten()
         moved = self._dynamics.head.move(
-            memory.flatten(0, 1),
+            self._with_slots(memory, seen, actions).flatten(0, 1),
             seen.flatten(0, 1),
             before.flatten(0, 1),
             context.motions.flatten(0, 1),
@@ -223,6 +234,25 @@ class DynamicsStage:
             partial(self._tokenizer.move, context.pictures.flatten(0, 1)),
         )
         return Frames(moved, chosen, context.levels.flatten())
+
+    def _with_slots(self, memory: Tensor, latents: Tensor, actions: Tensor) -> Tensor:
+        """What the trunk says (L, T, S, D), and the slots, which are found anew in every chunk."""
+        if self._objects is None:
+            return memory
+        slots, told = self._objects.initial_state(len(latents)), []
+        for t in range(latents.shape[1]):
+            slots, expected = self._expect(slots, latents[:, t], actions[:, t + 1])
+            told.append(self._dynamics.with_slots(memory[:, t], expected))
+        return torch.stack(told, dim=1)
+
+    @torch.no_grad()
+    def _expect(self, slots: Any, latent: Tensor, action: Tensor) -> tuple[Any, Tensor | None]:
+        """The slots in the frame of `latent` (L, P, C), and where `action` (L,) takes them."""
+        if self._objects is None:
+            return None, None
+        with torch.autocast("cpu", enabled=False):  # places need more than bfloat16's 8 bits
+            slots = self._objects.correct(slots, latent.float())
+            return slots, self._objects.carry(slots, latent.float(), action)
 
     def _losses(
         self, frames: Frames, age: Tensor, target: Tensor, real: Tensor, *, judged: bool

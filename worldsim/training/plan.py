@@ -8,7 +8,7 @@ from pathlib import Path
 
 from worldsim.errors import CheckpointError
 
-STAGES = ("tokenizer", "actions", "dynamics", "sound")  # in the order in which they run
+STAGES = ("tokenizer", "actions", "objects", "dynamics", "sound")  # in the order in which they run
 
 
 @dataclass(frozen=True)

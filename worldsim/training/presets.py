@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from worldsim.dynamics import DynamicsConfig
+from worldsim.dynamics import DynamicsConfig, ObjectsConfig
 from worldsim.tokenizer import TokenizerConfig
 
 
@@ -21,8 +21,10 @@ class Preset:
 
     tokenizer: TokenizerConfig
     dynamics: DynamicsConfig
+    objects: ObjectsConfig
     tokenizer_batches: Batches
     actions_batches: Batches
+    objects_batches: Batches
     dynamics_batches: Batches
     sound_batches: Batches
     shares: dict[str, float]  # of the updates or minutes, between the stages that run
@@ -34,12 +36,20 @@ PRESETS = {
     "default": Preset(
         tokenizer=TokenizerConfig(),
         dynamics=DynamicsConfig(),
+        objects=ObjectsConfig(),
         tokenizer_batches=Batches(lanes=8, ticks=4, jump=0.15),
         actions_batches=Batches(lanes=32, ticks=3, jump=1.0),
+        objects_batches=Batches(lanes=6, ticks=8, jump=0.04),
         dynamics_batches=Batches(lanes=8, ticks=24, jump=0.04),
         sound_batches=Batches(lanes=12, ticks=24, jump=0.05),
         # nothing that the dynamics learns survives a new tokenizer
-        shares={"tokenizer": 0.35, "actions": 0.08, "dynamics": 0.57, "sound": 0.2},
+        shares={
+            "tokenizer": 0.35,
+            "actions": 0.08,
+            "objects": 0.07,
+            "dynamics": 0.5,
+            "sound": 0.2,
+        },
         minutes=60.0,
     ),
     # what one core learns in two minutes: to see whether footage works at all
@@ -63,11 +73,19 @@ PRESETS = {
             registers=2,
             trunk_layers=1,
         ),
+        objects=ObjectsConfig(slots=4, attributes=4, hidden=16, width=32),
         tokenizer_batches=Batches(lanes=8, ticks=4, jump=0.15),
         actions_batches=Batches(lanes=32, ticks=3, jump=1.0),
+        objects_batches=Batches(lanes=6, ticks=8, jump=0.04),
         dynamics_batches=Batches(lanes=6, ticks=16, jump=0.04),
         sound_batches=Batches(lanes=6, ticks=16, jump=0.05),
-        shares={"tokenizer": 0.4, "actions": 0.12, "dynamics": 0.48, "sound": 0.2},
+        shares={
+            "tokenizer": 0.4,
+            "actions": 0.12,
+            "objects": 0.08,
+            "dynamics": 0.4,
+            "sound": 0.2,
+        },
         minutes=2.0,
     ),
 }

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -88,6 +89,8 @@ def train(
             config = continued(base, is_learned=learn)
         else:
             config = new_config(footage, PRESETS[preset], name or run.name)
+        if "objects" in (stages or (() if base else STAGES)) and config.objects is None:
+            config = replace(config, objects=PRESETS[preset].objects)
         sound = None
         if stages is None or "sound" in stages:
             sound = read_sound(footage, with_sound(config), run / "cache")
@@ -97,6 +100,7 @@ def train(
         known = base is not None and base.learned_actions
         useless = {"actions"} if not learn or known else set()
         useless |= {"sound"} if sound is None else set()
+        useless |= {"objects"} if config.objects is None else set()
         shares = _shares(PRESETS[preset].shares, stages, useless)
         course = Course(run, footage, config, PRESETS[preset], model.to(device), seed, sound)
         plan = course.plan(minutes, steps, shares, resume=resume)
