@@ -24,6 +24,7 @@ from worldsim.errors import CheckpointError
 from worldsim.sound import SoundConfig
 from worldsim.tokenizer import TokenizerConfig
 from worldsim.tokenizer.sound import CodecConfig
+from worldsim.tokenizer.student import FeaturesConfig
 
 FORMAT_VERSION = 1
 SHIPPED = Path(__file__).parent / "worlds"
@@ -45,6 +46,7 @@ class WorldConfig:
     dynamics: DynamicsConfig
     sound: SoundConfig | None = None  # None: a silent world
     objects: ObjectsConfig | None = None  # slots, if the world has any
+    features: FeaturesConfig | None = None  # None: no student of phi, no alarm
     noise_scale: float = 1.0  # of the noise that frames are sampled from; less is calmer
     learned_actions: bool = False  # the codes were learned, and model.safetensors can infer them
     start_actions: list[int] = field(default_factory=list)  # between the frames of the start clip
@@ -99,6 +101,7 @@ def read_config(folder: Path) -> WorldConfig:
         "tokenizer": TokenizerConfig,
         "dynamics": DynamicsConfig,
         "objects": ObjectsConfig,
+        "features": FeaturesConfig,
     }
     for key, kind in parts.items():
         _refuse_unknown(raw.get(key, {}), kind, f"{path}: {key}.")
@@ -141,6 +144,8 @@ def _refuse_contradictions(config: WorldConfig, where: str) -> None:
             for single in number if isinstance(number, tuple) else (number,):
                 if single <= 0:
                     raise CheckpointError(f"{where}: {part}.{key} must be > 0, got {single}")
+    if config.features is not None and config.features.size <= 0:
+        raise CheckpointError(f"{where}: features.size must be > 0, got {config.features.size}")
     if not 0 < config.fps < float("inf"):
         raise CheckpointError(f"{where}: fps must be > 0 and finite, got {config.fps}")
     rows, columns = config.tokenizer.grid

@@ -30,6 +30,7 @@ from worldsim.snapshot import decode_state, encode_state
 from worldsim.sound import Sound, SoundState
 from worldsim.state import WorldState
 from worldsim.tokenizer import Tokenizer, to_frames, to_pixels
+from worldsim.tokenizer.student import Student
 
 Frames = NDArray[np.uint8]
 MODES = {"fast": 1, "interactive": 4, "quality": 4}  # flow steps
@@ -79,6 +80,8 @@ class WorldModel(nn.Module):
         self.actions = ActionEncoder(config.dynamics) if config.learned_actions else None
         self.sound = Sound(config.sound) if config.sound is not None else None
         self.objects = Objects(config.objects, config.dynamics) if config.objects else None
+        known = config.features
+        self.features = Student(config.tokenizer, known.size) if known else None
 
 
 class World:
@@ -267,6 +270,7 @@ class World:
                 frame=frame,
                 audio=audio,
                 objects=self._shown(slots),
+                alarm=self._alarm(state, latent),
                 timing=timing,
                 flow_steps=steps,
             ),
@@ -371,6 +375,21 @@ class World:
             raise ValueError(f"frames must be at least two, (T, H, W, 3), got {frames.shape}")
         return infer_codes(self._model.actions, frames, self._encode(frames[None])[0])
 
+    @torch.inference_mode()
+    def doubt(self, before: Frames, after: Frames) -> NDArray[np.float64] | None:
+        """How little each frame of `after` follows from that of `before`, uint8 (N, H, W, 3): the
+        score that rings the alarm, and the largest change of a feature, (N, 2); None if this
+        world has no features."""
+        student = self._model.features
+        if student is None:
+            return None
+        for frames in (before, after):
+            self._check_frames(frames)
+        a, b = self._encode(before[:, None])[:, 0], self._encode(after[:, None])[:, 0]
+        both = torch.stack([student.score(a, b), student.bound(a, b)], dim=-1)
+        doubt: NDArray[np.float64] = both.double().cpu().numpy()
+        return doubt
+
     def _pace(self, state: WorldState) -> Pace:
         """For batches of this size; measured when there is none yet, in some ticks from `state`."""
         if state.batch not in self._paces:
@@ -474,6 +493,15 @@ class World:
             return None
         shown: NDArray[np.float32] = slots[..., : self._model.objects.config.shown].cpu().numpy()
         return shown
+
+    def _alarm(self, state: WorldState, latent: Tensor) -> NDArray[np.bool_] | None:
+        """(B,): whether `latent` (B, P, C) does not follow from what is shown now; None if this
+        world has no features."""
+        if self._model.features is None or self.config.features is None:
+            return None
+        score = self._model.features.score(state.latent, latent)
+        is_alarm: NDArray[np.bool_] = (score > self.config.features.alarm).cpu().numpy()
+        return is_alarm
 
     def _encode(self, frames: Frames) -> Tensor:
         """(B, T, H, W, 3) -> (B, T, P, C), a bounded number of frames at a time."""

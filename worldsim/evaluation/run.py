@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from worldsim.doctor import cpu_name
 from worldsim.evaluation import (
+    block_alarm,
     block_audio,
     block_lam,
     block_objects,
@@ -39,6 +40,7 @@ NOTES = {
     "audio.onset_f1_codec": "the real sound through the codec: what the waveform head allows",
     "objects": "from 64 square pixels at 160x120; boxes match at IoU 0.3; no probe is fitted",
     "objects.leakage": "mean change outside / inside of the place of a slot moved or removed",
+    "alarm": "on held-out pairs; limits as shipped; false_alarms: per 1,000 real frames",
     "mean_frame": "mean of the other recordings of the evaluation folder",
     "nearest_replay": "searches the other recordings of the evaluation folder",
     "frozen": "the world's own reconstruction of the last context frame, held",
@@ -75,6 +77,8 @@ def evaluate(
             report["objects"] = block_objects.grade(world, library, plan, log)
         else:
             report[block] = missing(f"this version does not measure the block '{block}' yet")
+    if world.config.features is not None:
+        report["alarm"] = block_alarm.grade(world, library, log)
     if out is not None:
         draw(world, library, plan.context, out, log)
         if "objects" in blocks and world.objects is not None and library.has_controls:

@@ -20,10 +20,13 @@ from worldsim.codes import infer_codes
 from worldsim.dynamics.latent_actions import LatentActions
 from worldsim.folder import WorldConfig, write_world
 from worldsim.motion import motion_of_codes
+from worldsim.tokenizer.features import Features
 from worldsim.training.actions_stage import ActionsStage
 from worldsim.training.card import write_card
 from worldsim.training.checkpoint import Stage
+from worldsim.training.consistency import Consistency, Kind
 from worldsim.training.dynamics_stage import DynamicsStage
+from worldsim.training.features_stage import FeaturesStage, kept_back, with_limits
 from worldsim.training.footage import Footage, write_start
 from worldsim.training.latents import encode_footage
 from worldsim.training.loop import Care, fit, measure_rate
@@ -51,6 +54,8 @@ class Course:
     model: WorldModel
     seed: int
     sound: Sounds | None = None  # of the footage; None if it has none
+    phi: Features | None = None  # for the stages that look at pictures as it does
+    consistency: Kind | None = None  # of the dynamics' loss
 
     def plan(
         self,
@@ -109,6 +114,8 @@ class Course:
             stage = told._sound_stage(self.model, latents)
             averaged = fit(stage, steps=plan["sound"], run=self.run, care=care)
             told.model.sound.load_state_dict(averaged.state_dict())
+        if plan["features"]:
+            told = told._learn_features(plan["features"], latents, care)
         return told._write(plan, time.time() - started)
 
     def _learn_actions(self, plan: Plan, latents: Latents, care: Care) -> Self:
@@ -134,6 +141,15 @@ class Course:
             say(f"controls, by how the codes move the picture: {listed(config.bindings)}")
         return replace(self, footage=replace(self.footage, actions=codes), config=config)
 
+    def _learn_features(self, steps: int, latents: Latents, care: Care) -> Self:
+        """This run with the student of phi and the detector of artifacts, and their limits."""
+        student, phi = self.model.features, self.phi
+        assert student is not None and phi is not None
+        stage = self._features_stage(self.model, latents)
+        student.load_state_dict(fit(stage, steps=steps, run=self.run, care=care).state_dict())
+        features = with_limits(student, phi, kept_back(latents)[1])
+        return replace(self, config=replace(self.config, features=features))
+
     def _rates(self, stages: Mapping[str, float]) -> dict[str, float]:
         """Updates per second of each stage, timed on throw-away copies."""
         shape = (self.config.tokenizer.num_tokens, self.config.tokenizer.channels)
@@ -147,6 +163,7 @@ class Course:
                 "objects": lambda: self._objects_stage(trial, latents),
                 "dynamics": lambda: self._dynamics_stage(trial, latents),
                 "sound": lambda: self._sound_stage(trial, latents),
+                "features": lambda: self._features_stage(trial, latents),
             }
             return {stage: measure_rate(built[stage]()) for stage in stages}
 
@@ -167,7 +184,20 @@ class Course:
     def _dynamics_stage(self, model: WorldModel, latents: Latents) -> DynamicsStage:
         sources: list[Any] = [self.footage.frames, latents, self.footage.actions]
         streams = self._streams(sources, self.preset.dynamics_batches)
-        return DynamicsStage(model.dynamics, model.tokenizer, streams, model.objects)
+        return DynamicsStage(
+            model.dynamics,
+            model.tokenizer,
+            streams,
+            model.objects,
+            consistency=self._consistency(),
+        )
+
+    def _consistency(self) -> Consistency | None:
+        if self.consistency is None or self.phi is None:
+            return None
+        count = self.config.dynamics.num_actions
+        frames, actions = self.footage.frames, self.footage.actions
+        return Consistency.measured(self.consistency, self.phi, frames, actions, count)
 
     def _sound_stage(self, model: WorldModel, latents: Latents) -> SoundStage:
         assert model.sound is not None and self.sound is not None, "the plan has this stage"
@@ -178,6 +208,12 @@ class Course:
         history = self.config.training.get("history", [])
         known = any("sound" in entry.get("steps", {}) for entry in history)
         return SoundStage(model.sound, streams, keep_codes=known)
+
+    def _features_stage(self, model: WorldModel, latents: Latents) -> FeaturesStage:
+        assert self.phi is not None and model.features is not None
+        sources = [kept_back(self.footage.frames)[0], kept_back(latents)[0]]
+        streams = self._streams(sources, self.preset.features_batches)
+        return FeaturesStage(model.features, model.tokenizer, self.phi, streams)
 
     def _streams(self, sources: list[Any], batches: Batches) -> Streams:
         label = self.footage.fingerprint

@@ -27,6 +27,8 @@ from worldsim.dynamics.matching import match
 from worldsim.dynamics.objects import Objects
 from worldsim.tokenizer import Tokenizer, to_pixels
 from worldsim.tokenizer.losses import reconstruction_loss
+from worldsim.training.consistency import WEIGHT as CONSIST_WEIGHT
+from worldsim.training.consistency import Consistency
 from worldsim.training.exercises import Frames, exercise, motion_loss, news_loss
 from worldsim.training.lanes import Lanes
 from worldsim.training.loop import matrix_optimizers, take_step
@@ -71,6 +73,7 @@ class DynamicsStage:
         objects: Objects | None = None,
         *,
         rate: float = 2e-3,
+        consistency: Consistency | None = None,
     ) -> None:
         """`streams` yields frames uint8, latents, and actions; neither `tokenizer` nor `objects`,
         which the head reads if there are any, are trained."""
@@ -80,6 +83,7 @@ class DynamicsStage:
         self.optimizers = matrix_optimizers(dynamics, rate, inside=("layers.",))
         self.streams = streams
         self._paint = PaintLoss()
+        self._consistency = consistency
         self._lanes: Lanes | None = None
 
     def update(self, progress: float) -> dict[str, Tensor]:
@@ -98,7 +102,8 @@ class DynamicsStage:
             frames = self._frames(lanes, context, known, actions)
             target, real = latents[:, 1:].flatten(0, 1), pixels[:, 1:].flatten(0, 1)
             age = context.age.flatten()
-            losses = self._losses(frames, age, target, real, judged=progress >= CRITIC_FROM)
+            before = context.pictures.flatten(0, 1), pixels[:, :-1].flatten(0, 1)
+            losses = self._losses(frames, age, target, real, before, judged=progress >= CRITIC_FROM)
         take_step(self.optimizers, losses["loss"], self.model)
         return {k: v.detach() for k, v in losses.items()}
 
@@ -255,10 +260,18 @@ class DynamicsStage:
             return slots, self._objects.carry(slots, latent.float(), action)
 
     def _losses(
-        self, frames: Frames, age: Tensor, target: Tensor, real: Tensor, *, judged: bool
+        self,
+        frames: Frames,
+        age: Tensor,
+        target: Tensor,
+        real: Tensor,
+        before: tuple[Tensor, Tensor],
+        *,
+        judged: bool,
     ) -> dict[str, Tensor]:
         """All losses: `target` (N, P, C) and `real` (N, 3, H, W) are what really came, `age` (N,)
-        says for how long the past had been imagined."""
+        says for how long the past had been imagined, `before` what was shown a tick earlier, in
+        the model's context and in the real clip."""
         head, imagined, near = self._dynamics.head, age > 0, age <= NEAR_TICKS
         lesson = exercise(head, frames, target)
         rows = lesson.is_mean.nonzero()[:, 0]
@@ -274,6 +287,13 @@ class DynamicsStage:
         painted = self._decode(part, part.sample(head, SAMPLE_STEPS))
         opinion = self._paint(painted, real[rows], judged=judged, faithful=FAITHFUL)
         losses |= {"sample": opinion.pop("paint"), **opinion}
+        losses["consist"] = torch.zeros(())
+        if self._consistency is not None:
+            some = self._consistency.pick(age[rows])
+            at = rows[some]
+            losses["consist"] = self._consistency(
+                before[0][at], painted[some], before[1][at], real[at], frames.actions[at]
+            )
         losses["news"] = torch.zeros(())
         for chosen, free in ((~imagined, False), (imagined & near, True)):
             rows = chosen.nonzero()[:, 0]
@@ -286,6 +306,7 @@ class DynamicsStage:
             + MOVED_WEIGHT * losses["moved"]
             + PICTURE_WEIGHT * (losses["paint"] + losses["sample"])
             + NEWS_WEIGHT * losses["news"]
+            + CONSIST_WEIGHT * losses["consist"]
         )
         led = (frames.levels == 0) & lesson.is_mean & ~imagined
         if led.any():

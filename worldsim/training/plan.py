@@ -8,7 +8,8 @@ from pathlib import Path
 
 from worldsim.errors import CheckpointError
 
-STAGES = ("tokenizer", "actions", "objects", "dynamics", "sound")  # in the order in which they run
+# in the order in which they run
+STAGES = ("tokenizer", "actions", "objects", "dynamics", "sound", "features")
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ class Preset:
     objects_batches: Batches
     dynamics_batches: Batches
     sound_batches: Batches
+    features_batches: Batches
+    own_features: int  # updates of phi, if it has to be learned from the footage
     shares: dict[str, float]  # of the updates or minutes, between the stages that run
     minutes: float  # unless told otherwise
 
@@ -42,6 +44,8 @@ PRESETS = {
         objects_batches=Batches(lanes=6, ticks=8, jump=0.04),
         dynamics_batches=Batches(lanes=8, ticks=24, jump=0.04),
         sound_batches=Batches(lanes=12, ticks=24, jump=0.05),
+        features_batches=Batches(lanes=48, ticks=1, jump=1.0),
+        own_features=2000,
         # nothing that the dynamics learns survives a new tokenizer
         shares={
             "tokenizer": 0.35,
@@ -49,6 +53,7 @@ PRESETS = {
             "objects": 0.07,
             "dynamics": 0.5,
             "sound": 0.2,
+            "features": 0.06,
         },
         minutes=60.0,
     ),
@@ -79,12 +84,15 @@ PRESETS = {
         objects_batches=Batches(lanes=6, ticks=8, jump=0.04),
         dynamics_batches=Batches(lanes=6, ticks=16, jump=0.04),
         sound_batches=Batches(lanes=6, ticks=16, jump=0.05),
+        features_batches=Batches(lanes=48, ticks=1, jump=1.0),
+        own_features=200,
         shares={
             "tokenizer": 0.4,
             "actions": 0.12,
             "objects": 0.08,
             "dynamics": 0.4,
             "sound": 0.2,
+            "features": 0.06,
         },
         minutes=2.0,
     ),

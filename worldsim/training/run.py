@@ -11,12 +11,15 @@ import torch
 from worldsim.bindings import listed
 from worldsim.folder import find_world, read_config
 from worldsim.training.begin import (
+    begin_features,
     begin_model,
     continued,
+    featured,
     new_config,
     prepare_footage,
     with_sound,
 )
+from worldsim.training.consistency import Kind
 from worldsim.training.course import Course
 from worldsim.training.few import fit_bindings
 from worldsim.training.lock import disk_errors, locked
@@ -48,6 +51,8 @@ def train(
     stages: Sequence[str] | None = None,
     strict: bool = False,
     checkpoint_every: float = Care.checkpoint_every,
+    features: str | None = None,
+    consistency: Kind | Literal["off"] = "off",
 ) -> Path:
     """Train a world on a folder of videos; returns the world folder, OUT/world.
 
@@ -58,6 +63,12 @@ def train(
     the `stages`, all that there is something to learn for, if not given. `init` continues from a
     world, whose latents and learned codes stay what they are. `size` is (H, W) in pixels. What is
     not given is picked, by the footage or by the `preset`, and said.
+
+    `features` is where phi (tokenizer/features.py) comes from: a file, a folder or hub name of a
+    vision transformer, "own" for one that learns from the footage, or, if not given, the converted
+    EfficientNet-Lite0; where that is not there and phi is needed, it learns from the footage. It
+    teaches the stage "features", which gives the world its alarm, and which runs unasked only with
+    a phi that need not be learned; and it judges the `consistency` of what the dynamics samples.
 
     `resume` goes on from the newest checkpoint that holds, saved every `checkpoint_every` seconds;
     with `strict` a damaged one ends the run instead. What an earlier run left in `out` is put into
@@ -71,6 +82,8 @@ def train(
         raise ValueError(f"actions must be one of {', '.join(get_args(Actions))}, got {actions!r}")
     if (actions == "few") != (labels is not None):
         raise ValueError("labels is a folder of recordings, for actions='few' and only for that")
+    if consistency not in (*get_args(Kind), "off"):
+        raise ValueError(f"consistency must be matched, band, naive or off, got {consistency!r}")
     if preset not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
     for stage in stages or ():
@@ -96,13 +109,29 @@ def train(
             sound = read_sound(footage, with_sound(config), run / "cache")
         if sound is not None:
             config = with_sound(config)
-        model = begin_model(config, init, base)
+        judged = consistency != "off" and (stages is None or "dynamics" in stages)
+        needed = judged or (stages is not None and "features" in stages)
+        phi = begin_features(features, footage, run, PRESETS[preset], needed=needed)
         known = base is not None and base.learned_actions
-        useless = {"actions"} if not learn or known else set()
-        useless |= {"sound"} if sound is None else set()
+        useless = {"actions"} if known or not learn else set()
         useless |= {"objects"} if config.objects is None else set()
+        useless |= {"sound"} if sound is None else set()
+        useless |= {"features"} if phi is None else set()
         shares = _shares(PRESETS[preset].shares, stages, useless)
-        course = Course(run, footage, config, PRESETS[preset], model.to(device), seed, sound)
+        if phi is not None and "features" in shares:
+            config = featured(config, phi)
+        model = begin_model(config, init, base)
+        course = Course(
+            run,
+            footage,
+            config,
+            PRESETS[preset],
+            model.to(device),
+            seed,
+            sound=sound,
+            phi=phi,
+            consistency=None if consistency == "off" else consistency,
+        )
         plan = course.plan(minutes, steps, shares, resume=resume)
         say(f"plan: {plan.described()}")
         world = course.train(plan, care)
