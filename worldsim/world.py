@@ -108,6 +108,11 @@ class World:
         """A: actions are 0..A-1."""
         return len(self.actions)
 
+    @property
+    def has_keyframes(self) -> bool:
+        """Whether it remembers pictures of what left the view."""
+        return False
+
     @torch.inference_mode()
     def reset(
         self,
@@ -208,6 +213,13 @@ class World:
         pixels = to_pixels(torch.from_numpy(frame).to(self.device))
         latent = self._model.tokenizer.encode(pixels[:, None])[:, 0]
         return self._read(state, latent, pixels, self._check_action(action, state.batch))
+
+    @torch.inference_mode()
+    def encode(self, frames: Frames) -> NDArray[np.float32]:
+        """The latents of frames: uint8 (T, H, W, 3) -> (T, P, C)."""
+        self._check_frames(frames)
+        latents: NDArray[np.float32] = self._encode(frames[None])[0].cpu().numpy()
+        return latents
 
     @torch.inference_mode()
     def reconstruct(self, frames: Frames, *, clear_cache: bool = False) -> Frames:

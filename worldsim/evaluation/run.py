@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worldsim.doctor import cpu_name
-from worldsim.evaluation import block_lam, drift, pictures
+from worldsim.evaluation import block_lam, block_long, block_memory, drift, pictures
 from worldsim.evaluation.block_world import grade
 from worldsim.evaluation.footage import Library, load_library
 from worldsim.evaluation.intervals import missing
@@ -27,6 +27,10 @@ NOTES = {
     "survival_1024": "share of rollouts never 24 frames in a row beyond 99.9 % of real, or frozen",
     "lam": "a control that changed nothing counts as noop; map_N: N labelled frames, 8 draws",
     "lam.delta4": "dB after 4 tics, inferred over random codes; twin: true over random controls",
+    "memory.mg": "dB over itself, state emptied every 16 tics; last 8 frames of leave and return",
+    "memory.reappear_f1_24": "F1 of monsters that a detector finds again; its own F1 beside it",
+    "long.tc": "cosine of pooled tokenizer latents of neighbouring frames; 1 for a still",
+    "long.frechet": "on means and changes of pooled tokenizer latents over 16 frames; not FVD",
     "mean_frame": "mean of the other recordings of the evaluation folder",
     "nearest_replay": "searches the other recordings of the evaluation folder",
     "frozen": "the world's own reconstruction of the last context frame, held",
@@ -55,6 +59,10 @@ def evaluate(
             report |= grade(world, library, plan, log, twin)
         elif block == "lam":
             report["lam"] = block_lam.grade(world, library, plan, log, twin)
+        elif block == "memory":
+            report["memory"] = block_memory.grade(world, library, plan, log, out)
+        elif block == "long":
+            report["long"] = block_long.grade(world, library, plan, log, out)
         else:
             report[block] = missing(f"this version does not measure the block '{block}' yet")
     if out is not None:
