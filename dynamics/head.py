@@ -38,6 +38,7 @@ class Moved:
     latent: Tensor  # (B, P, C), of that picture
     features: Tensor  # (B, S, D), for the flow steps
     news: Tensor  # (B, P), logit that motion does not explain the token
+    flow: Tensor | None = None  # (B, 2, h, w) in pixels, by which it was moved
 
     def compose(self, latent: Tensor, noise: Tensor) -> Tensor:
         """The predicted `latent` (B, P, C) where there is something new, else what was moved.
@@ -112,7 +113,7 @@ class Mover(nn.Module):
         for layer in self.look_layers:
             x = layer(x, condition)
         news = self.news(self.norm(x[:, : c.num_tokens]))[..., 0]
-        return Moved(picture, seen, x, news.float())
+        return Moved(picture, seen, x, news.float(), flow)
 
 
 class Head(nn.Module):

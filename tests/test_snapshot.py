@@ -1,5 +1,8 @@
 """A snapshot holds everything: whatever is played after it comes out the same, byte for byte."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -25,15 +28,26 @@ CONFIG = WorldConfig(
 Actions = st.lists(st.integers(0, 2), min_size=1, max_size=8)
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+def make(folder: Path, config: WorldConfig) -> World:
+    """A world with random weights, whose keyframes, if it has any, are always believed."""
     torch.manual_seed(0)
-    model = WorldModel(CONFIG)
+    model = WorldModel(config)
     for parameter in model.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
-    folder = tmp_path_factory.mktemp("worlds") / "small"
-    write_world(folder, CONFIG, model)
+    if model.recall is not None:
+        model.recall.decide.bias.data.fill_(9.0)
+    write_world(folder, config, model)
     return World.load(folder)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make(tmp_path_factory.mktemp("worlds") / "small", CONFIG)
+
+
+@pytest.fixture(scope="module")
+def keeper(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make(tmp_path_factory.mktemp("worlds") / "keeper", replace(CONFIG, keyframes=3))
 
 
 def context() -> np.ndarray:
@@ -64,6 +78,15 @@ def check_replay(world: World, state: WorldState, steps: int) -> None:
 
 def test_a_hundred_steps_after_a_restore_are_the_same_bytes(world: World) -> None:
     check_replay(world, world.reset(context(), seed=7), 100)
+
+
+def test_keyframes_are_in_the_snapshot(keeper: World) -> None:
+    state = keeper.reset(context(), seed=7)
+    check_replay(keeper, state, 20)
+
+    blank, _ = play(keeper, state.without_keyframes(), [1])
+    ahead, _ = play(keeper, state, [1])
+    assert keeper.snapshot(blank) != keeper.snapshot(ahead)
 
 
 @pytest.mark.slow

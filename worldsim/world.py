@@ -20,10 +20,12 @@ from worldsim import start
 from worldsim.codes import infer_codes
 from worldsim.dynamics import Dynamics
 from worldsim.dynamics.flow import STEPS
+from worldsim.dynamics.head import Moved
 from worldsim.dynamics.latent_actions import ActionEncoder
+from worldsim.dynamics.recall import Recall
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights
 from worldsim.snapshot import decode_state, encode_state
-from worldsim.state import WorldState
+from worldsim.state import WorldState, keyframe_tensors
 from worldsim.tokenizer import Tokenizer, to_frames, to_pixels
 
 Frames = NDArray[np.uint8]
@@ -50,6 +52,7 @@ class Prediction:
     action: Tensor  # int64 (B,)
     latent: Tensor  # (B, P, C)
     picture: Tensor  # (B, 3, H, W)
+    flow: Tensor | None = None  # (B, 2, h, w), by which the last picture was moved
 
     @property
     def is_finite(self) -> NDArray[np.bool_]:
@@ -66,6 +69,7 @@ class WorldModel(nn.Module):
         self.tokenizer = Tokenizer(config.tokenizer)
         self.dynamics = Dynamics(config.dynamics)
         self.actions = ActionEncoder(config.dynamics) if config.learned_actions else None
+        self.recall = Recall(config.dynamics, config.keyframes) if config.keyframes else None
 
 
 class World:
@@ -111,7 +115,7 @@ class World:
     @property
     def has_keyframes(self) -> bool:
         """Whether it remembers pictures of what left the view."""
-        return False
+        return self._model.recall is not None
 
     @torch.inference_mode()
     def reset(
@@ -184,6 +188,7 @@ class World:
             noise=self._noise(state, scale),
             steps=steps,
         )
+        latent, moved = self._recall(state, latent, moved)
         predicted = time.perf_counter()
         picture = tokenizer.decoder(latent, moved.latent, moved.picture).clamp(-1, 1)
         frame = to_frames(picture).cpu().numpy()
@@ -197,13 +202,14 @@ class World:
             action=chosen,
             latent=latent,
             picture=picture,
+            flow=moved.flow,
         )
 
     @torch.inference_mode()
     def advance(self, prediction: Prediction) -> WorldState:
         """The early half: remember what was shown."""
         p = prediction
-        return self._read(p.state, p.latent, p.picture, p.action)
+        return self._read(p.state, p.latent, p.picture, p.action, p.flow)
 
     @torch.inference_mode()
     def observe(self, state: WorldState, frame: Frames, action: int | ArrayLike) -> WorldState:
@@ -212,7 +218,12 @@ class World:
         self._check_frames(frame)
         pixels = to_pixels(torch.from_numpy(frame).to(self.device))
         latent = self._model.tokenizer.encode(pixels[:, None])[:, 0]
-        return self._read(state, latent, pixels, self._check_action(action, state.batch))
+        chosen = self._check_action(action, state.batch)
+        flow = None
+        if state.kept is not None:
+            seen = (state.context, state.latent, state.before, state.picture)
+            flow = self._flow(*seen, chosen)
+        return self._read(state, latent, pixels, chosen, flow)
 
     @torch.inference_mode()
     def encode(self, frames: Frames) -> NDArray[np.float32]:
@@ -277,6 +288,7 @@ class World:
         )
         last = torch.from_numpy(np.ascontiguousarray(frames[:, -1])).to(self.device)
         return WorldState(
+            **self._first_keyframes(frames, latents, context, led),
             memory=torch.stack(trunk.memory, dim=1),
             latent=latents[:, -1],
             before=latents[:, max(ticks - 2, 0)],
@@ -287,12 +299,18 @@ class World:
         )
 
     def _read(
-        self, state: WorldState, latent: Tensor, picture: Tensor, action: Tensor
+        self,
+        state: WorldState,
+        latent: Tensor,
+        picture: Tensor,
+        action: Tensor,
+        flow: Tensor | None,
     ) -> WorldState:
         context, trunk = self._model.dynamics.trunk.step(
             latent, action, torch.zeros(state.batch, device=self.device), state.trunk
         )
         return WorldState(
+            **self._next_keyframes(state, picture, flow),
             memory=torch.stack(trunk.memory, dim=1),
             latent=latent,
             before=state.latent,
@@ -301,6 +319,47 @@ class World:
             tick=state.tick + 1,
             seed=state.seed,
         )
+
+    def _recall(self, state: WorldState, latent: Tensor, moved: Moved) -> tuple[Tensor, Moved]:
+        """A prediction, with what the keyframes know of it."""
+        recall, kept = self._model.recall, state.kept
+        if recall is None or kept is None:
+            return latent, moved
+        return recall(kept, moved, self._model.tokenizer.move).compose(latent, moved)  # type: ignore[no-any-return]
+
+    def _flow(
+        self, context: Tensor, latent: Tensor, before: Tensor, picture: Tensor, action: Tensor
+    ) -> Tensor | None:
+        """By how much the mover would move `picture` (B, 3, H, W) under `action` (B,)."""
+        move = partial(self._model.tokenizer.move, picture)
+        return self._model.dynamics.head.move(context, latent, before, action, move).flow
+
+    def _first_keyframes(
+        self, frames: Frames, latents: Tensor, context: Tensor, led: Tensor
+    ) -> dict[str, Tensor]:
+        """What is kept of frames (B, T, H, W, 3), of which the trunk made `context`, and through
+        which the actions `led` (B, T)."""
+        recall = self._model.recall
+        if recall is None:
+            return {}
+        pictures = [
+            to_pixels(torch.from_numpy(np.ascontiguousarray(frames[:, t])).to(self.device))
+            for t in range(frames.shape[1])
+        ]
+        kept = recall.keep(recall.empty(pictures[0]), pictures[0], None)
+        for t, picture in enumerate(pictures[1:]):
+            before = latents[:, max(t - 1, 0)]
+            seen = (context[:, t], latents[:, t], before, pictures[t])
+            kept = recall.keep(kept, picture, self._flow(*seen, led[:, t + 1]))
+        return keyframe_tensors(kept)
+
+    def _next_keyframes(
+        self, state: WorldState, picture: Tensor, flow: Tensor | None
+    ) -> dict[str, Tensor]:
+        recall, kept = self._model.recall, state.kept
+        if recall is None or kept is None:
+            return {}
+        return keyframe_tensors(recall.keep(kept, picture, flow))
 
     def _encode(self, frames: Frames) -> Tensor:
         """(B, T, H, W, 3) -> (B, T, P, C), a bounded number of frames at a time."""

@@ -2,7 +2,9 @@
 
     mg_64, mg_128, mg_256   PSNR gain in dB of the world over itself with its recurrent memory
                             emptied every 16 tics of the way back, over the last 8 frames of trips
-                            that return 64, 128, 256 tics after they began (`trips.py`)
+                            that return 64, 128, 256 tics after they began (`trips.py`), where
+                            the game shows what it showed before: what has come or gone in the
+                            meantime is nothing to remember
     mg_64_keyframes         the same over itself without its keyframes
     reappear_f1_24          monsters that were in view, and 24 tics later are again: F1 of those
                             that a detector finds in the imagined picture (`detector.py`)
@@ -17,13 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from worldsim.errors import DataError, WorldsimError
 from worldsim.evaluation.counterfactual import TURNS
 from worldsim.evaluation.detector import PASSES, Detector, matches, middles, train_detector
 from worldsim.evaluation.footage import Library, Window
 from worldsim.evaluation.intervals import Graded, Measure, measure, missing, ratio
-from worldsim.evaluation.metrics import Frames, psnr
+from worldsim.evaluation.metrics import Frames, masked_psnr
 from worldsim.evaluation.pictures import write_rows
 from worldsim.evaluation.plan import Plan
 from worldsim.evaluation.predictors import Frozen, Predictor, WorldPredictor, codes_of
@@ -118,7 +121,13 @@ def returned(predictor: Predictor | None, trips: Sequence[Trip], batch: int) -> 
     levels: list[float] = []
     for group, frames in _last_frames(predictor, trips, batch):
         real = np.stack([trip.back[-REVISIT:] for trip in group])
-        levels.extend(psnr(real, frames).mean(axis=1))
+        same = np.stack([trip.stayed()[-REVISIT:] for trip in group])
+        level = masked_psnr(
+            real.reshape(-1, *real.shape[2:]),
+            frames.reshape(-1, *real.shape[2:]),
+            same.reshape(-1, *same.shape[2:]),
+        )
+        levels.extend(_means(level.reshape(len(group), REVISIT)))
     return measure(levels, [trip.unit for trip in trips])
 
 
@@ -194,6 +203,13 @@ def _reappeared(detector: Detector, shown: Iterator[tuple[Sequence[Trip], Frames
             below.append(float(len(found) - strangers + len(again)))
             units.append(trip.unit)
     return ratio(above, below, units).graded()
+
+
+def _means(levels: npt.NDArray[np.float64]) -> list[float]:
+    """Of each row, (N, T), without what is NaN; NaN if all of it is."""
+    return [
+        float(row[np.isfinite(row)].mean()) if np.isfinite(row).any() else np.nan for row in levels
+    ]
 
 
 def _gain(full: Measure, without: Measure) -> Graded:

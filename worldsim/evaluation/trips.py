@@ -1,9 +1,9 @@
 """Leave and return in the game itself: turn away, perhaps wait, turn back.
 
-The way out is real footage that a world is shown, the way back is what it must imagine: what it
-sees there it has seen before, 2j tics ago at the j-th tic of the way back (Po et al. 2025 play
-recorded actions backwards in the same way). The game is played from recorded moments, so the truth
-is exact, with everything in it that moves.
+The player first comes to rest. The way out is real footage that a world is shown, the way back is
+what it must imagine: what it sees there it has seen before, 2j tics ago at the j-th tic of the way
+back (Po et al. 2025 play recorded actions backwards in the same way). The game is played from
+recorded moments, so the truth is exact, with everything in it that moves.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from worldsim.games.scene import Scene
 
 CIRCLE = 105  # tics of a full turn
+SETTLE = 20  # tics until who stops walking stands still
+SAME = 16  # grey levels: a pixel that differs less is the same as it was
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels of the world's frame
 Ints = npt.NDArray[np.int64]
 Boxes = dict[int, Box]  # by the monster's id
@@ -38,6 +40,11 @@ class Trip:
     unit: int  # of replication
     before: Boxes  # monsters in view when the trip begins
     after: Boxes  # and when it is over
+
+    def stayed(self) -> npt.NDArray[np.bool_]:
+        """(k, H, W): what is the same as when it was seen before; no monsters, no fire."""
+        change = np.abs(self.back.astype(np.int16) - self.past.astype(np.int16)).max(axis=-1)
+        return np.asarray(change <= SAME)
 
 
 def make_trips(
@@ -74,16 +81,19 @@ def _trip(library: Library, start: Window, away: int, number: int) -> Trip:
     controls = start.footage.controls
     assert controls is not None, "callers choose windows with controls"
     with replay(start.footage.header, controls[1 : start.now + 1].tolist()) as game:
-        first = game.scene()
-        check_same(start, to_size(first.frame, library.frame_size))
+        check_same(start, to_size(game.frame(), library.frame_size))
+        settling = [_next(game.tic(names.index("noop"))) for _ in range(SETTLE)]
+        first = settling[-1]
         out = [_next(game.tic(control)) for control in [there] * turns + wait]
         returned = [_next(game.tic(back)) for _ in range(turns)]
-    seen = [first, *out]
+    seen = [*settling, *out]
     shown = np.stack([to_size(scene.frame, library.frame_size) for scene in seen])
     angles = np.array([scene.angle for scene in seen])
     nearest = [int(np.argmin(np.abs(_between(angles, scene.angle)))) for scene in returned]
     return Trip(
-        window=_shown(start, shown[1:], [there] * turns + wait, number),
+        window=_shown(
+            start, shown, [names.index("noop")] * SETTLE + [there] * turns + wait, number
+        ),
         controls=np.full(turns, back),
         back=np.stack([to_size(scene.frame, library.frame_size) for scene in returned]),
         past=shown[nearest],

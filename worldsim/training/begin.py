@@ -5,6 +5,7 @@ from pathlib import Path
 
 from worldsim.bindings import bound
 from worldsim.dynamics.latent_actions import ActionEncoder
+from worldsim.dynamics.recall import Recall
 from worldsim.errors import WorldsimError
 from worldsim.folder import WorldConfig, find_world, read_weights
 from worldsim.training.footage import Footage, look, pick_rate, pick_size, read_footage
@@ -86,4 +87,6 @@ def begin_model(
     read_weights(find_world(init), model)
     if config.learned_actions and model.actions is None:
         model.actions = ActionEncoder(config.dynamics)
+    if config.keyframes and model.recall is None:
+        model.recall = Recall(config.dynamics, config.keyframes)
     return model

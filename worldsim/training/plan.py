@@ -8,7 +8,7 @@ from pathlib import Path
 
 from worldsim.errors import CheckpointError
 
-STAGES = ("tokenizer", "actions", "dynamics")  # in the order in which they run
+STAGES = ("tokenizer", "actions", "dynamics", "keyframes")  # in the order in which they run
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class Preset:
     tokenizer_batches: Batches
     actions_batches: Batches
     dynamics_batches: Batches
+    keyframes_batches: Batches
     shares: dict[str, float]  # of the updates or minutes, between the stages that run
     minutes: float  # unless told otherwise
 
@@ -36,8 +37,9 @@ PRESETS = {
         tokenizer_batches=Batches(lanes=8, ticks=4, jump=0.15),
         actions_batches=Batches(lanes=32, ticks=3, jump=1.0),
         dynamics_batches=Batches(lanes=8, ticks=24, jump=0.04),
+        keyframes_batches=Batches(lanes=8, ticks=24, jump=0.03),
         # nothing that the dynamics learns survives a new tokenizer
-        shares={"tokenizer": 0.35, "actions": 0.08, "dynamics": 0.57},
+        shares={"tokenizer": 0.35, "actions": 0.08, "dynamics": 0.57, "keyframes": 0.04},
         minutes=60.0,
     ),
     # what one core learns in two minutes: to see whether footage works at all
@@ -64,7 +66,8 @@ PRESETS = {
         tokenizer_batches=Batches(lanes=8, ticks=4, jump=0.15),
         actions_batches=Batches(lanes=32, ticks=3, jump=1.0),
         dynamics_batches=Batches(lanes=6, ticks=16, jump=0.04),
-        shares={"tokenizer": 0.4, "actions": 0.12, "dynamics": 0.48},
+        keyframes_batches=Batches(lanes=6, ticks=16, jump=0.02),
+        shares={"tokenizer": 0.4, "actions": 0.12, "dynamics": 0.48, "keyframes": 0.04},
         minutes=2.0,
     ),
 }

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -12,6 +13,7 @@ from worldsim.folder import find_world, read_config
 from worldsim.training.begin import begin_model, continued, new_config, prepare_footage
 from worldsim.training.course import Course
 from worldsim.training.few import fit_bindings
+from worldsim.training.keyframes_stage import KEPT
 from worldsim.training.lock import disk_errors, locked
 from worldsim.training.loop import Care
 from worldsim.training.plan import STAGES
@@ -47,7 +49,8 @@ def train(
     with the meaning of the codes from a few labelled frames in the folder `labels`.
 
     The plan is fixed at the start, from `minutes` or `steps`, which the `preset` splits between
-    the `stages`, all that there is something to learn for, if not given. `init` continues from a
+    the `stages`, all that there is something to learn for, if not given (keyframes only in a world
+    that has some; asked for, they are new). `init` continues from a
     world, whose latents and learned codes stay what they are. `size` is (H, W) in pixels. What is
     not given is picked, by the footage or by the `preset`, and said.
 
@@ -81,9 +84,12 @@ def train(
             config = continued(base, is_learned=learn)
         else:
             config = new_config(footage, PRESETS[preset], name or run.name)
+        if "keyframes" in (stages or ()) and not config.keyframes:
+            config = replace(config, keyframes=KEPT)
         model = begin_model(config, init, base)
         known = base is not None and base.learned_actions
-        shares = _shares(PRESETS[preset].shares, stages, new_codes=learn and not known)
+        useless = {"actions": not learn or known, "keyframes": not config.keyframes}
+        shares = _shares(PRESETS[preset].shares, stages, useless)
         course = Course(run, footage, config, PRESETS[preset], model.to(device), seed)
         plan = course.plan(minutes, steps, shares, resume=resume)
         say(f"plan: {plan.described()}")
@@ -108,10 +114,10 @@ def set_aside(run: Path) -> None:
 
 
 def _shares(
-    given: dict[str, float], stages: Sequence[str] | None, *, new_codes: bool
+    given: dict[str, float], stages: Sequence[str] | None, useless: dict[str, bool]
 ) -> dict[str, float]:
     """Of the stages that are asked for, and of use."""
-    useful = [stage for stage in STAGES if stage != "actions" or new_codes]
+    useful = [stage for stage in STAGES if not useless.get(stage, False)]
     shares = {stage: given[stage] for stage in useful if stages is None or stage in stages}
     if not shares:
         raise ValueError("stages: there is nothing to learn in those that were asked for")
