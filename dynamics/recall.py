@@ -26,7 +26,7 @@ from worldsim.dynamics.head import Moved
 
 SPACING = 32.0  # pixels between two kept poses
 TRIED = 3  # keyframes, the nearest
-REACH = 12  # pixels: dead reckoning errs by less
+REACH = 24  # pixels: dead reckoning errs by less
 PRICE = 0.001  # error, of colours in [-1, 1], that a pixel against dead reckoning must save
 FINE = 4  # cells of the flow per token side
 BAND = 8  # rows of pixels that are compared as one
