@@ -40,6 +40,7 @@ class Moved:
     latent: Tensor  # (B, P, C), of that picture
     features: Tensor  # (B, S, D), for the flow steps
     news: Tensor  # (B, P), logit that motion does not explain the token
+    flow: Tensor  # (B, 2, h, w) in pixels, by which it was moved
 
     def compose(self, latent: Tensor, noise: Tensor | None) -> Tensor:
         """The predicted `latent` (B, P, C) where there is something new, else what was moved.
@@ -131,7 +132,7 @@ class Mover(nn.Module):
         for layer in self.look_layers:
             x = layer(x, condition)
         news = self.news(self.norm(x[:, : c.num_tokens]))[..., 0]
-        return Moved(picture, seen, x, news.float())
+        return Moved(picture, seen, x, news.float(), flow)
 
 
 class Head(nn.Module):

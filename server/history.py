@@ -12,18 +12,18 @@ from worldsim.server.slots import Slot
 if TYPE_CHECKING:
     from worldsim.state import WorldState
 
-MEMORY = 64 * 1024 * 1024  # bytes of a game's ring
+MEMORY = 64 * 1024 * 1024  # bytes of a ring, if nothing else is said
 SPACING = 0.25  # seconds between two states
 LONGEST = 60.0  # seconds that are remembered at most, however small a state is
 
 
 class History:
-    """States by tick, the oldest forgotten first; at most MEMORY bytes."""
+    """States by tick, the oldest forgotten first; at most `memory` bytes."""
 
-    def __init__(self, *, rate: float, state_bytes: int) -> None:
+    def __init__(self, *, rate: float, state_bytes: int, memory: int = MEMORY) -> None:
         """`rate`: ticks per second; `state_bytes`: what one state takes."""
         self.every = max(1, round(SPACING * rate))
-        fitting = MEMORY // max(1, state_bytes)
+        fitting = memory // max(1, state_bytes)
         self.size = max(1, min(fitting, round(LONGEST * rate / self.every)))
         self.seconds = self.size * self.every / rate
         self._ring: deque[tuple[int, WorldState]] = deque()

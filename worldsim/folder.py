@@ -49,6 +49,7 @@ class WorldConfig:
     features: FeaturesConfig | None = None  # None: no student of phi, no alarm
     noise_scale: float = 1.0  # of the noise that frames are sampled from; less is calmer
     learned_actions: bool = False  # the codes were learned, and model.safetensors can infer them
+    keyframes: int = 0  # pictures of what left the view that are kept; 0: none
     start_actions: list[int] = field(default_factory=list)  # between the frames of the start clip
     training: dict[str, Any] = field(default_factory=dict)  # the account that the model card tells
 
@@ -148,6 +149,8 @@ def _refuse_contradictions(config: WorldConfig, where: str) -> None:
         raise CheckpointError(f"{where}: features.size must be > 0, got {config.features.size}")
     if not 0 < config.fps < float("inf"):
         raise CheckpointError(f"{where}: fps must be > 0 and finite, got {config.fps}")
+    if config.keyframes < 0:
+        raise CheckpointError(f"{where}: keyframes must be >= 0, got {config.keyframes}")
     rows, columns = config.tokenizer.grid
     wanted = {
         "rows": rows,

@@ -7,6 +7,7 @@ A tick has two halves. `predict` is late: it needs the action, and the frame com
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -22,13 +23,15 @@ from worldsim.codes import infer_codes
 from worldsim.costs import Pace, measure
 from worldsim.dynamics import Dynamics, Moved, draw
 from worldsim.dynamics.flow import STEPS
+from worldsim.dynamics.head import Moved
 from worldsim.dynamics.latent_actions import ActionEncoder
 from worldsim.dynamics.matching import match
 from worldsim.dynamics.objects import Objects
+from worldsim.dynamics.recall import Recall
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights
 from worldsim.snapshot import decode_state, encode_state
 from worldsim.sound import Sound, SoundState
-from worldsim.state import WorldState
+from worldsim.state import WorldState, keyframe_tensors
 from worldsim.tokenizer import Tokenizer, to_frames, to_pixels
 from worldsim.tokenizer.student import Student
 
@@ -62,6 +65,7 @@ class Prediction:
     seconds: float = 0.0  # that it took
     sound: SoundState | None = None  # after the tick; None in a world without sound
     slots: Tensor | None = None  # (B, K, D), where the action takes the objects
+    flow: Tensor | None = None  # (B, 2, h, w), by which the last picture was moved
 
     @property
     def is_finite(self) -> NDArray[np.bool_]:
@@ -82,6 +86,7 @@ class WorldModel(nn.Module):
         self.objects = Objects(config.objects, config.dynamics) if config.objects else None
         known = config.features
         self.features = Student(config.tokenizer, known.size) if known else None
+        self.recall = Recall(config.dynamics, config.keyframes) if config.keyframes else None
 
 
 class World:
@@ -163,11 +168,10 @@ class World:
         """The network that follows objects, if the world has them."""
         return self._model.objects
 
-    @torch.inference_mode()
-    def encode(self, frames: Frames) -> Tensor:
-        """uint8 (B, T, H, W, 3) -> latents (B, T, P, C)."""
-        self._check_frames(frames)
-        return self._encode(frames)
+    @property
+    def has_keyframes(self) -> bool:
+        """Whether it remembers pictures of what left the view."""
+        return self._model.recall is not None
 
     @torch.inference_mode()
     def reset(
@@ -257,6 +261,7 @@ class World:
             return self._parts.run("refine", *inputs)[0]
 
         latent = draw(refine, moved, noise=self._noise(state, scale), steps=steps)
+        latent, moved = self._recall(state, latent, moved)
         predicted = time.perf_counter()
         picture, shown = self._parts.run("paint", latent, moved.latent, moved.picture)
         frame = shown.cpu().numpy()
@@ -281,13 +286,15 @@ class World:
             seconds=time.perf_counter() - begun,
             sound=sound,
             slots=slots,
+            flow=moved.flow,
         )
 
     @torch.inference_mode()
     def advance(self, prediction: Prediction) -> WorldState:
         """The early half: remember what was shown."""
         p, begun = prediction, time.perf_counter()
-        state = self._follow(self._read(p.state, p.latent, p.picture, p.action, p.sound), p)
+        state = self._read(p.state, p.latent, p.picture, p.action, p.sound, p.flow)
+        state = self._follow(state, p)
         pace = self._paces.get(state.batch)
         if pace is not None:
             pace.note(p.output.flow_steps, p.seconds + time.perf_counter() - begun)
@@ -302,7 +309,7 @@ class World:
         latent = self._model.tokenizer.encode(pixels[:, None])[:, 0]
         chosen = self._check_action(action, state.batch)
         _, sound = self._hear(state, latent, chosen, {})
-        after = self._read(state, latent, pixels, chosen, sound)
+        after = self._read(state, latent, pixels, chosen, sound, None)
         if self._model.objects is None or state.slots is None:
             return after
         slots = self._model.objects.step(state.slots, state.latent, chosen, latent)
@@ -334,6 +341,13 @@ class World:
             remove=remove,
             freeze=freeze,
         )
+
+    @torch.inference_mode()
+    def encode(self, frames: Frames) -> NDArray[np.float32]:
+        """The latents of frames: uint8 (T, H, W, 3) -> (T, P, C)."""
+        self._check_frames(frames)
+        latents: NDArray[np.float32] = self._encode(frames[None])[0].cpu().numpy()
+        return latents
 
     @torch.inference_mode()
     def reconstruct(self, frames: Frames, *, clear_cache: bool = False) -> Frames:
@@ -424,6 +438,7 @@ class World:
         )
         sound = None if self._model.sound is None else self._model.sound.look(latents, led)
         return WorldState(
+            **self._first_keyframes(frames),
             memory=torch.stack(trunk.memory, dim=1),
             latent=latents[:, -1],
             before=latents[:, max(ticks - 2, 0)],
@@ -457,13 +472,18 @@ class World:
         picture: Tensor,
         action: Tensor,
         sound: SoundState | None,
+        flow: Tensor | None,
     ) -> WorldState:
         context, memory = self._parts.run("remember", latent, state.latent, action, state.memory)
+        motion = match(state.picture, picture, self.config.tokenizer.grid)
+        # the mover's own word is the better one, where there is one
+        kept = self._next_keyframes(state, picture, motion[:, :2] if flow is None else flow)
         return WorldState(
+            **kept,
             memory=memory,
             latent=latent,
             before=state.latent,
-            motion=match(state.picture, picture, self.config.tokenizer.grid),
+            motion=motion,
             context=context,
             picture=picture,
             tick=state.tick + 1,
@@ -502,6 +522,36 @@ class World:
         score = self._model.features.score(state.latent, latent)
         is_alarm: NDArray[np.bool_] = (score > self.config.features.alarm).cpu().numpy()
         return is_alarm
+
+    def _recall(self, state: WorldState, latent: Tensor, moved: Moved) -> tuple[Tensor, Moved]:
+        """A prediction, with what the keyframes know of it."""
+        recall, kept = self._model.recall, state.kept
+        if recall is None or kept is None:
+            return latent, moved
+        return recall(kept, moved, self._model.tokenizer.move).compose(latent, moved)  # type: ignore[no-any-return]
+
+    def _first_keyframes(self, frames: Frames) -> dict[str, Tensor]:
+        """What is kept of frames (B, T, H, W, 3)."""
+        recall = self._model.recall
+        if recall is None:
+            return {}
+        pictures = [
+            to_pixels(torch.from_numpy(np.ascontiguousarray(frames[:, t])).to(self.device))
+            for t in range(frames.shape[1])
+        ]
+        kept = recall.keep(recall.empty(pictures[0]), pictures[0], None)
+        for before, picture in pairwise(pictures):
+            motion = match(before, picture, self.config.tokenizer.grid)
+            kept = recall.keep(kept, picture, motion[:, :2])
+        return keyframe_tensors(kept)
+
+    def _next_keyframes(
+        self, state: WorldState, picture: Tensor, flow: Tensor | None
+    ) -> dict[str, Tensor]:
+        recall, kept = self._model.recall, state.kept
+        if recall is None or kept is None:
+            return {}
+        return keyframe_tensors(recall.keep(kept, picture, flow))
 
     def _encode(self, frames: Frames) -> Tensor:
         """(B, T, H, W, 3) -> (B, T, P, C), a bounded number of frames at a time."""

@@ -100,7 +100,7 @@ def test_losing_the_focus_releases_every_key(window: Window) -> None:
 def test_the_picture_is_scaled_by_a_whole_number_and_carries_a_badge(window: Window) -> None:
     picture = local().single(5)
 
-    window.show(picture, "100.0 frames/s")
+    window.show([picture], "100.0 frames/s")
 
     screen = pygame.surfarray.array3d(pygame.display.get_surface())
     scale = screen.shape[0] // 64

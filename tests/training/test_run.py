@@ -159,6 +159,30 @@ def test_init_continues_from_the_world_and_keeps_its_account(run: Path, tmp_path
     assert [h["steps"]["dynamics"] for h in history["history"]] == [5, 2]
 
 
+def test_keyframes_are_learned_on_top_of_a_world_and_nothing_else_is(
+    run: Path, tmp_path: Path
+) -> None:
+    train(
+        FIXTURE,
+        tmp_path / "more",
+        steps=2,
+        init=run / "world",
+        stages=("keyframes",),
+        preset="small",
+    )
+
+    before = load_file(run / "world" / "model.safetensors")
+    after = load_file(tmp_path / "more" / "world" / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert {name.split(".")[0] for name in after.keys() - before.keys()} == {"recall"}
+    world = World.load(tmp_path / "more" / "world")
+    assert world.has_keyframes and not World.load(run / "world").has_keyframes
+    state, _ = world.step(world.reset(), 1)
+    assert state.keyframes is not None and state.keyframes.shape == (1, 16, 3, *SIZE)
+    plain = World.load(run / "world").reset()
+    assert len(world.snapshot(state)) > len(World.load(run / "world").snapshot(plain))
+
+
 def test_a_world_that_is_continued_keeps_its_latents(run: Path, tmp_path: Path) -> None:
     train(FIXTURE, tmp_path / "more", steps=2, init=run / "world", stages=("tokenizer",))
 
@@ -265,7 +289,9 @@ def test_f53_ctrl_c_of_the_command_saves_and_exits_with_130(tmp_path: Path) -> N
 
 
 def test_stages_must_be_known_and_of_use(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="stages must be among tokenizer, actions, dynamics, got"):
+    with pytest.raises(
+        ValueError, match="stages must be among tokenizer, actions, dynamics, keyframes"
+    ):
         train(FIXTURE, tmp_path, stages=("dream",))
     with pytest.raises(ValueError, match="nothing to learn"):
         train(FIXTURE, tmp_path, preset="small", actions="labelled", stages=("actions",))

@@ -1,7 +1,7 @@
 """The four parts of a tick, as plain functions of tensors, and who computes them.
 
     move      context, latent, before, motion, picture, action
-              -> moved picture, latent, features, news
+              -> moved picture, latent, features, news, flow
     refine    noisy, clock, features, latent, action   -> the next latent, once per flow step
     paint     latent, moved latent, moved picture      -> the next picture, and its bytes
     remember  latent, before, action, memory           -> context, memory
@@ -47,7 +47,7 @@ class Move(nn.Module):
         """(B, S, D), (B, P, C) twice, (B, 3, h, w), picture, (B,) -> the fields of `Moved`."""
         move = partial(self.tokenizer.move, picture)
         moved = self.head.move(context, latent, before, motion, action, move)
-        return moved.picture, moved.latent, moved.features, moved.news
+        return moved.picture, moved.latent, moved.features, moved.news, moved.flow
 
 
 class Refine(nn.Module):
@@ -59,7 +59,7 @@ class Refine(nn.Module):
         self, noisy: Tensor, clock: Tensor, features: Tensor, latent: Tensor, action: Tensor
     ) -> Tensors:
         """(B, P, C), (B, 3), (B, S, D), (B, P, C), (B,) -> (B, P, C)."""
-        moved = Moved(picture=latent, latent=latent, features=features, news=latent)
+        moved = Moved(picture=latent, latent=latent, features=features, news=latent, flow=latent)
         return (self.head(noisy, clock, moved, action),)
 
 

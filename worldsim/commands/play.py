@@ -25,8 +25,10 @@ class Play:
     """Walk around in a world.
 
     Arrows or WASD move, space fires, key 1 is code 0, key 2 code 1, and so on. R begins again, P
-    pauses, N makes one tick while paused, Tab shows objects, F12 saves a picture, M mutes, Escape
-    leaves. Without a display a script plays a minute and the clip is written.
+    pauses, N makes one tick while paused, F5 saves the world, F9 loads the newest save, Backspace
+    goes back in time while it is held, F6 opens a second view from the same moment (F7 hands the
+    keys over), Tab shows objects, M mutes, F12 saves a picture, Escape leaves. Without a display a
+    script plays a minute and the clip is written.
     """
 
     world: Annotated[str, tyro.conf.Positional] = "doom-hall"
@@ -38,7 +40,7 @@ class Play:
     start: Path | None = None
     """Picture to start from, fitted into the frame with black bars. Default: the world's own."""
     load: Path | None = None
-    """Snapshot to start from (a saved game)."""
+    """Snapshot to start from (a saved game, *.wsave)."""
     seed: int = 0
     """Of what the world makes up by itself."""
     headless: bool = False

@@ -52,7 +52,7 @@ class Slots:
 
     @torch.inference_mode()
     def find(self, frames: Frames, actions: Ints) -> Floats:
-        latents = self._world.encode(frames)
+        latents = torch.from_numpy(np.stack([self._world.encode(clip) for clip in frames]))
         led = torch.from_numpy(actions).to(latents.device)
         led = torch.where(led < 0, self._objects.grid.num_actions, led)
         slots = look(self._objects, latents[:, :1], led[:, :1])
@@ -140,7 +140,7 @@ def teach(
     with torch.random.fork_rng():
         torch.manual_seed(0)
         field = Field(objects.config, objects.grid)
-        latents = torch.cat([world.encode(clip[None])[0].cpu() for clip in clips])
+        latents = torch.from_numpy(np.concatenate([world.encode(clip) for clip in clips]))
         wanted = torch.from_numpy(
             np.stack([_painted(t, objects) for clip in truths for t in clip]).astype(np.float32)
         )

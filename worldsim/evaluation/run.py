@@ -11,6 +11,8 @@ from worldsim.evaluation import (
     block_alarm,
     block_audio,
     block_lam,
+    block_long,
+    block_memory,
     block_objects,
     drift,
     pictures,
@@ -41,6 +43,10 @@ NOTES = {
     "objects": "from 64 square pixels at 160x120; boxes match at IoU 0.3; no probe is fitted",
     "objects.leakage": "mean change outside / inside of the place of a slot moved or removed",
     "alarm": "on held-out pairs; limits as shipped; false_alarms: per 1,000 real frames",
+    "memory.mg": "dB over itself, state emptied every 16 tics; last 8 frames of leave and return",
+    "memory.reappear_f1_24": "F1 of monsters that a detector finds again; its own F1 beside it",
+    "long.tc": "cosine of pooled tokenizer latents of neighbouring frames; 1 for a still",
+    "long.frechet": "on means and changes of pooled tokenizer latents over 16 frames; not FVD",
     "mean_frame": "mean of the other recordings of the evaluation folder",
     "nearest_replay": "searches the other recordings of the evaluation folder",
     "frozen": "the world's own reconstruction of the last context frame, held",
@@ -75,6 +81,10 @@ def evaluate(
                 spectrograms.write(heard, world.fps, out / "sound.png")
         elif block == "objects":
             report["objects"] = block_objects.grade(world, library, plan, log)
+        elif block == "memory":
+            report["memory"] = block_memory.grade(world, library, plan, log, out)
+        elif block == "long":
+            report["long"] = block_long.grade(world, library, plan, log, out)
         else:
             report[block] = missing(f"this version does not measure the block '{block}' yet")
     if world.config.features is not None:

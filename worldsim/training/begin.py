@@ -6,6 +6,7 @@ from pathlib import Path
 from worldsim.bindings import bound
 from worldsim.dynamics.latent_actions import ActionEncoder
 from worldsim.dynamics.objects import Objects, SlotReader
+from worldsim.dynamics.recall import Recall
 from worldsim.errors import WorldsimError
 from worldsim.folder import WorldConfig, find_world, read_weights
 from worldsim.phi import find_features
@@ -108,6 +109,8 @@ def begin_model(
         model.dynamics.reader = SlotReader(config.objects, config.dynamics)
     if config.features is not None and config.features != base.features:
         model.features = Student(config.tokenizer, config.features.size)
+    if config.keyframes and model.recall is None:
+        model.recall = Recall(config.dynamics, config.keyframes)
     return model
 
 

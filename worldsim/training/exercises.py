@@ -30,7 +30,8 @@ class Frames:
     def pick(self, rows: Tensor) -> "Frames":
         """Some of them, by index."""
         m = self.moved
-        moved = Moved(m.picture[rows], m.latent[rows], m.features[rows], m.news[rows])
+        parts = (m.picture, m.latent, m.features, m.news, m.flow)
+        moved = Moved(*(part[rows] for part in parts))
         return Frames(moved, self.actions[rows], self.levels[rows])
 
     def predict(self, head: Head, x: Tensor, time: Tensor, size: Tensor) -> Tensor:

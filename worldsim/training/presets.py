@@ -26,6 +26,7 @@ class Preset:
     actions_batches: Batches
     objects_batches: Batches
     dynamics_batches: Batches
+    keyframes_batches: Batches
     sound_batches: Batches
     features_batches: Batches
     own_features: int  # updates of phi, if it has to be learned from the footage
@@ -43,6 +44,7 @@ PRESETS = {
         actions_batches=Batches(lanes=32, ticks=3, jump=1.0),
         objects_batches=Batches(lanes=6, ticks=8, jump=0.04),
         dynamics_batches=Batches(lanes=8, ticks=24, jump=0.04),
+        keyframes_batches=Batches(lanes=8, ticks=24, jump=0.03),
         sound_batches=Batches(lanes=12, ticks=24, jump=0.05),
         features_batches=Batches(lanes=48, ticks=1, jump=1.0),
         own_features=2000,
@@ -52,6 +54,7 @@ PRESETS = {
             "actions": 0.08,
             "objects": 0.07,
             "dynamics": 0.5,
+            "keyframes": 0.04,
             "sound": 0.2,
             "features": 0.06,
         },
@@ -83,6 +86,7 @@ PRESETS = {
         actions_batches=Batches(lanes=32, ticks=3, jump=1.0),
         objects_batches=Batches(lanes=6, ticks=8, jump=0.04),
         dynamics_batches=Batches(lanes=6, ticks=16, jump=0.04),
+        keyframes_batches=Batches(lanes=6, ticks=16, jump=0.02),
         sound_batches=Batches(lanes=6, ticks=16, jump=0.05),
         features_batches=Batches(lanes=48, ticks=1, jump=1.0),
         own_features=200,
@@ -91,6 +95,7 @@ PRESETS = {
             "actions": 0.12,
             "objects": 0.08,
             "dynamics": 0.4,
+            "keyframes": 0.04,
             "sound": 0.2,
             "features": 0.06,
         },

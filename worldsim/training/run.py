@@ -22,6 +22,7 @@ from worldsim.training.begin import (
 from worldsim.training.consistency import Kind
 from worldsim.training.course import Course
 from worldsim.training.few import fit_bindings
+from worldsim.training.keyframes_stage import KEPT
 from worldsim.training.lock import disk_errors, locked
 from worldsim.training.loop import Care
 from worldsim.training.plan import STAGES
@@ -60,7 +61,8 @@ def train(
     with the meaning of the codes from a few labelled frames in the folder `labels`.
 
     The plan is fixed at the start, from `minutes` or `steps`, which the `preset` splits between
-    the `stages`, all that there is something to learn for, if not given. `init` continues from a
+    the `stages`, all that there is something to learn for, if not given (keyframes only in a world
+    that has some; asked for, they are new). `init` continues from a
     world, whose latents and learned codes stay what they are. `size` is (H, W) in pixels. What is
     not given is picked, by the footage or by the `preset`, and said.
 
@@ -104,6 +106,8 @@ def train(
             config = new_config(footage, PRESETS[preset], name or run.name)
         if "objects" in (stages or (() if base else STAGES)) and config.objects is None:
             config = replace(config, objects=PRESETS[preset].objects)
+        if "keyframes" in (stages or ()) and not config.keyframes:
+            config = replace(config, keyframes=KEPT)
         sound = None
         if stages is None or "sound" in stages:
             sound = read_sound(footage, with_sound(config), run / "cache")
@@ -112,11 +116,13 @@ def train(
         judged = consistency != "off" and (stages is None or "dynamics" in stages)
         needed = judged or (stages is not None and "features" in stages)
         phi = begin_features(features, footage, run, PRESETS[preset], needed=needed)
-        known = base is not None and base.learned_actions
-        useless = {"actions"} if known or not learn else set()
-        useless |= {"objects"} if config.objects is None else set()
-        useless |= {"sound"} if sound is None else set()
-        useless |= {"features"} if phi is None else set()
+        useless = {
+            "actions": not learn or (base is not None and base.learned_actions),
+            "objects": config.objects is None,
+            "keyframes": not config.keyframes,
+            "sound": sound is None,
+            "features": phi is None,
+        }
         shares = _shares(PRESETS[preset].shares, stages, useless)
         if phi is not None and "features" in shares:
             config = featured(config, phi)
@@ -155,10 +161,10 @@ def set_aside(run: Path) -> None:
 
 
 def _shares(
-    given: dict[str, float], stages: Sequence[str] | None, useless: set[str]
+    given: dict[str, float], stages: Sequence[str] | None, useless: dict[str, bool]
 ) -> dict[str, float]:
     """Of the stages that are asked for, and of use."""
-    useful = [stage for stage in STAGES if stage not in useless]
+    useful = [stage for stage in STAGES if not useless.get(stage, False)]
     shares = {stage: given[stage] for stage in useful if stages is None or stage in stages}
     if not shares:
         raise ValueError("stages: there is nothing to learn in those that were asked for")
