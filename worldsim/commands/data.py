@@ -1,12 +1,13 @@
 """`worldsim data`: what is in a folder of videos, and what is wrong with it."""
 
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+
+from worldsim.commands.report import finish
 
 if TYPE_CHECKING:
     from worldsim.data.scan import ScanResult
@@ -33,19 +34,16 @@ class Data:
 
         results = scan(self.directory, report=say_result)
         usable = [result for result in results if result.ok]
-        line = json.dumps(
+        finish(
             {
                 "command": "data scan",
                 "usable": len(usable),
                 "skipped": len(results) - len(usable),
                 "frames": sum(result.frames or 0 for result in usable),
                 "files": [asdict(result) for result in results],
-            }
+            },
+            self.json_file,
         )
-        if self.json_file is not None:
-            self.json_file.parent.mkdir(parents=True, exist_ok=True)
-            self.json_file.write_text(line + "\n", encoding="utf-8")
-        print(line)
         return 0 if usable else DataError.exit_code
 
 

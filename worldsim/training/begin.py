@@ -63,6 +63,19 @@ def new_config(footage: Footage, preset: Preset, name: str) -> WorldConfig:
     )
 
 
+def config_of(preset: Preset, name: str) -> WorldConfig:
+    """The settings of a world of the preset's own shape, for which there is no footage."""
+    codes = [f"code_{code}" for code in range(preset.dynamics.num_actions)]
+    return WorldConfig(
+        name=name,
+        fps=24.0,
+        actions=codes,
+        bindings={},
+        tokenizer=preset.tokenizer,
+        dynamics=preset.dynamics,
+    )
+
+
 def continued(base: WorldConfig, *, is_learned: bool) -> WorldConfig:
     """The settings of a world that goes on from `base`. One with labelled actions may begin to
     learn codes of its own; learned codes stay, since nobody has labels for them.
