@@ -123,7 +123,7 @@ def _refuse_contradictions(config: WorldConfig, where: str) -> None:
     for part, value in parts.items():
         for key, number in asdict(value).items():
             for single in number if isinstance(number, tuple) else (number,):
-                if single <= 0:
+                if isinstance(single, (int, float)) and single <= 0:
                     raise CheckpointError(f"{where}: {part}.{key} must be > 0, got {single}")
     if not 0 < config.fps < float("inf"):
         raise CheckpointError(f"{where}: fps must be > 0 and finite, got {config.fps}")

@@ -32,7 +32,7 @@ def prepare_footage(
     if base:
         size = (base.tokenizer.height, base.tokenizer.width)
     elif size is None:
-        size = pick_size(found, preset.tokenizer.num_tokens)
+        size = pick_size(found, preset.tokenizer.num_tokens, preset.tokenizer.patch)
     ticks = max(preset.tokenizer_batches.ticks, preset.dynamics_batches.ticks)
     footage = read_footage(found, size, fps, run / "cache", min_frames=ticks + 2)
     if not is_learned:

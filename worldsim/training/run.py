@@ -24,6 +24,7 @@ from worldsim.tokenizer import Tokenizer
 from worldsim.training.actions_stage import ActionsStage
 from worldsim.training.begin import begin_model, continued, new_config, prepare_footage
 from worldsim.training.card import write_card
+from worldsim.training.device import device_of
 from worldsim.training.dynamics_stage import DynamicsStage
 from worldsim.training.few import fit_bindings
 from worldsim.training.footage import (
@@ -203,7 +204,7 @@ class _Run:
         one = np.ones((), dtype=np.float16)
         latents = [np.broadcast_to(one, (len(f), *shape)) for f in self.footage.frames]
         with torch.random.fork_rng():  # what follows must not depend on whether this was needed
-            trial = WorldModel(self.config)
+            trial = WorldModel(self.config).to(device_of(self.model))
             tokenizer = measure_rate(self._tokenizer_stage(trial.tokenizer))
             dynamics = measure_rate(self._dynamics_stage(trial, latents))
             actions = 0.0
@@ -218,7 +219,8 @@ class _Run:
 
     def _actions_stage(self, tokenizer: Tokenizer, latents: Latents) -> ActionsStage:
         streams = self._streams([self.footage.frames, latents], self.preset.actions_batches)
-        return ActionsStage(LatentActions(self.config.dynamics), tokenizer, streams)
+        model = LatentActions(self.config.dynamics).to(device_of(tokenizer))
+        return ActionsStage(model, tokenizer, streams)
 
     def _dynamics_stage(self, model: WorldModel, latents: Latents) -> DynamicsStage:
         sources: list[Any] = [self.footage.frames, latents, self.footage.actions]
