@@ -86,8 +86,8 @@ def attention_trunk(config: DynamicsConfig) -> Trunk:
     """A trunk whose memories are caches; `filled` gives it a past."""
     trunk = Trunk(config)
     for i, layer in enumerate(trunk.layers):
-        assert isinstance(layer, TrunkLayer)
-        trunk.layers[i] = TwinLayer(config, layer)
+        if isinstance(layer, TrunkLayer):
+            trunk.layers[i] = TwinLayer(config, layer)
     return trunk.eval().requires_grad_(False)
 
 
@@ -95,7 +95,8 @@ def filled(trunk: Trunk, seen: int, room: int) -> TrunkState:
     """The memory of one player after `seen` ticks of noise, in caches for `room` ticks."""
     c = trunk.config
     shape = (c.num_places, c.heads, room, c.width // c.heads)
-    caches = [Cache(torch.randn(shape), torch.randn(shape), seen) for _ in trunk.layers]
+    with_memory = [layer for layer in trunk.layers if isinstance(layer, TwinLayer)]
+    caches = [Cache(torch.randn(shape), torch.randn(shape), seen) for _ in with_memory]
     return TrunkState(memory=tuple(caches), latent=torch.randn(1, c.num_tokens, c.channels))  # type: ignore[arg-type]
 
 
