@@ -143,7 +143,7 @@ def _refuse_contradictions(config: WorldConfig, where: str) -> None:
     for part, value in parts.items():
         for key, number in asdict(value).items():
             for single in number if isinstance(number, tuple) else (number,):
-                if single <= 0:
+                if isinstance(single, (int, float)) and single <= 0:
                     raise CheckpointError(f"{where}: {part}.{key} must be > 0, got {single}")
     if config.features is not None and config.features.size <= 0:
         raise CheckpointError(f"{where}: features.size must be > 0, got {config.features.size}")

@@ -80,6 +80,10 @@ class WorldState:
         """The same moment for `batch` players, from a batch of one."""
         return self._map(lambda x: x.expand(batch, *x.shape[1:]))
 
+    def room(self, batch: int) -> "WorldState":
+        """A state of `batch` players with nothing in it yet, in memory of its own."""
+        return self._map(lambda x: x.new_empty(batch, *x.shape[1:]))
+
     def without_memory(self) -> "WorldState":
         """The same moment with the trunk's memory of the past wiped."""
         return replace(self, memory=torch.zeros_like(self.memory))

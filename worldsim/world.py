@@ -23,7 +23,6 @@ from worldsim.codes import infer_codes
 from worldsim.costs import Pace, measure
 from worldsim.dynamics import Dynamics, Moved, draw
 from worldsim.dynamics.flow import STEPS
-from worldsim.dynamics.head import Moved
 from worldsim.dynamics.latent_actions import ActionEncoder
 from worldsim.dynamics.matching import match
 from worldsim.dynamics.objects import Objects

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from worldsim.dynamics import Dynamics, DynamicsConfig, TrunkState
+from worldsim.dynamics.attention import SpatialAttention
 from worldsim.dynamics.matching import still
 
 CONFIG = DynamicsConfig(
@@ -172,3 +174,44 @@ def test_a_state_is_a_value() -> None:
     dynamics.trunk.step(latents[:, 0], actions[:, 0], levels[:, 0], state)
 
     assert all(torch.equal(a, b) for a, b in zip(state.memory, kept.memory, strict=True))
+
+
+def test_layers_without_memory_step_as_they_run_and_keep_nothing() -> None:
+    torch.manual_seed(0)
+    config = replace(CONFIG, trunk_layers=4, memory_every=2, bias="offsets")
+    dynamics = Dynamics(config).double().requires_grad_(False)
+    latents, actions, levels = clip()
+
+    outputs, final = run(dynamics, latents, actions, levels)
+
+    state = dynamics.initial_state(2)
+    for t in range(TICKS):
+        y, state = dynamics.trunk.step(latents[:, t], actions[:, t], levels[:, t], state)
+        torch.testing.assert_close(y, outputs[:, t])
+    assert len(state.memory) == len(final.memory) == 2
+    for mine, theirs in zip(state.memory, final.memory, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_layers_must_divide() -> None:
+    with pytest.raises(ValueError, match="trunk_layers must be a multiple of memory_every"):
+        replace(CONFIG, trunk_layers=3, memory_every=2)
+
+
+def test_a_bias_by_offset_begins_as_one_by_pairs() -> None:
+    pairs = SpatialAttention(CONFIG, conditioned=False)
+    offsets = SpatialAttention(replace(CONFIG, bias="offsets"), conditioned=True)
+
+    assert torch.equal(offsets.bias[..., offsets.offset], pairs.bias)
+    assert "offset" not in offsets.state_dict()  # it follows from the shape
+
+
+def test_attention_in_training_is_attention_in_play() -> None:
+    torch.manual_seed(0)
+    attention = SpatialAttention(CONFIG, conditioned=True).double()
+    x, condition = torch.randn(5, 7, 12).double(), torch.randn(5, 12).double()
+
+    trained = attention(x, condition)
+
+    with torch.inference_mode():
+        torch.testing.assert_close(attention(x, condition), trained.detach())

@@ -45,6 +45,11 @@ class FakeState:
     def select(self, index: int) -> "FakeState":
         return FakeState(**{k: v[index : index + 1] for k, v in self.tensors().items()})
 
+    def room(self, batch: int) -> "FakeState":
+        return FakeState(
+            **{k: np.empty((batch, *v.shape[1:]), v.dtype) for k, v in self.tensors().items()}
+        )
+
     @staticmethod
     def stack(states: Sequence["FakeState"]) -> "FakeState":
         parts = [state.tensors() for state in states]

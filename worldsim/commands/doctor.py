@@ -1,12 +1,13 @@
 """`worldsim doctor`: what this machine can run, and what it lacks."""
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+
+from worldsim.commands.report import finish
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +33,7 @@ class Doctor:
             print(line, file=sys.stderr)
         for line in problems:
             print(f"note: {line}", file=sys.stderr)
-        text = json.dumps({**found, "problems": problems})
-        if self.json_file is not None:
-            self.json_file.write_text(text + "\n", encoding="utf-8")
-        print(text)
+        finish({**found, "problems": problems}, self.json_file)
         return 0
 
 

@@ -15,7 +15,7 @@ class Train:
     """Folder with mp4, mkv, webm or avi files; for labelled actions, NAME.jsonl beside each."""
     out: Path
     """Run folder: plan.json, metrics.jsonl, checkpoints, cache and the world."""
-    preset: Literal["default", "small"] = "default"
+    preset: Literal["default", "small", "base", "large"] = "default"
     """How large the world is: default takes hours to learn, small two minutes."""
     minutes: float | None = None
     """Minutes to train, from a short measurement of this machine (default: 60, small 2)."""

@@ -39,7 +39,7 @@ def prepare_footage(
     if base:
         size = (base.tokenizer.height, base.tokenizer.width)
     elif size is None:
-        size = pick_size(found, preset.tokenizer.num_tokens)
+        size = pick_size(found, preset.tokenizer.num_tokens, preset.tokenizer.patch)
     ticks = max(preset.tokenizer_batches.ticks, preset.dynamics_batches.ticks)
     footage = read_footage(found, size, fps, run / "cache", min_frames=ticks + 2)
     if not is_learned:
@@ -67,6 +67,19 @@ def new_config(footage: Footage, preset: Preset, name: str) -> WorldConfig:
         learned_actions=not footage.controls,
         tokenizer=tokenizer,
         dynamics=replace(preset.dynamics, rows=rows, columns=columns, num_actions=count),
+    )
+
+
+def config_of(preset: Preset, name: str) -> WorldConfig:
+    """The settings of a world of the preset's own shape, for which there is no footage."""
+    codes = [f"code_{code}" for code in range(preset.dynamics.num_actions)]
+    return WorldConfig(
+        name=name,
+        fps=24.0,
+        actions=codes,
+        bindings={},
+        tokenizer=preset.tokenizer,
+        dynamics=preset.dynamics,
     )
 
 

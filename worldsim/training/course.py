@@ -26,6 +26,7 @@ from worldsim.training.actions_stage import ActionsStage
 from worldsim.training.card import write_card
 from worldsim.training.checkpoint import Stage
 from worldsim.training.consistency import Consistency, Kind
+from worldsim.training.device import device_of
 from worldsim.training.dynamics_stage import DynamicsStage
 from worldsim.training.features_stage import FeaturesStage, kept_back, with_limits
 from worldsim.training.footage import Footage, write_start
@@ -169,7 +170,7 @@ class Course:
         one = np.ones((), dtype=np.float16)
         latents = [np.broadcast_to(one, (len(f), *shape)) for f in self.footage.frames]
         with torch.random.fork_rng():  # what follows must not depend on whether this was needed
-            trial = WorldModel(self.config)
+            trial = WorldModel(self.config).to(device_of(self.model))
             built: dict[str, Callable[[], Stage]] = {
                 "tokenizer": lambda: self._tokenizer_stage(trial),
                 "actions": lambda: self._actions_stage(trial, latents),
@@ -188,7 +189,8 @@ class Course:
 
     def _actions_stage(self, model: WorldModel, latents: Latents) -> ActionsStage:
         streams = self._streams([self.footage.frames, latents], self.preset.actions_batches)
-        return ActionsStage(LatentActions(self.config.dynamics), model.tokenizer, streams)
+        learner = LatentActions(self.config.dynamics).to(device_of(model))
+        return ActionsStage(learner, model.tokenizer, streams)
 
     def _objects_stage(self, model: WorldModel, latents: Latents) -> ObjectsStage:
         assert model.objects is not None, "the plan has this stage for worlds with objects"

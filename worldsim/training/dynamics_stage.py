@@ -13,11 +13,11 @@ stays as it is: trained along, under a harder critic, it lost 3 dB on real frame
 Shapes: L lanes, T ticks, N = L * T, P tokens, C channels, H W picture.
 """
 
+import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -29,6 +29,7 @@ from worldsim.tokenizer import Tokenizer, to_pixels
 from worldsim.tokenizer.losses import reconstruction_loss
 from worldsim.training.consistency import WEIGHT as CONSIST_WEIGHT
 from worldsim.training.consistency import Consistency
+from worldsim.training.device import computing, device_of, fetch, lowered
 from worldsim.training.exercises import Frames, exercise, motion_loss, news_loss
 from worldsim.training.lanes import Lanes
 from worldsim.training.loop import matrix_optimizers, take_step
@@ -73,30 +74,39 @@ class DynamicsStage:
         objects: Objects | None = None,
         *,
         rate: float = 2e-3,
+        precision: torch.dtype = torch.bfloat16,
         consistency: Consistency | None = None,
     ) -> None:
         """`streams` yields frames uint8, latents, and actions; neither `tokenizer` nor `objects`,
-        which the head reads if there are any, are trained."""
+        which the head reads if there are any, are trained. Products are computed in `precision`."""
         self.model = self._dynamics = dynamics
-        self._tokenizer = tokenizer.requires_grad_(False)
+        # what is not trained is rounded once, not in every call; the numbers are the same
+        self._tokenizer = copy.deepcopy(tokenizer).to(precision).requires_grad_(False)
         self._objects = objects
         self.optimizers = matrix_optimizers(dynamics, rate, inside=("layers.",))
         self.streams = streams
-        self._paint = PaintLoss()
+        self._device, self._precision = device_of(dynamics), precision
+        self._paint = PaintLoss(self._device, precision=precision)
         self._consistency = consistency
         self._lanes: Lanes | None = None
 
     def update(self, progress: float) -> dict[str, Tensor]:
+        with computing(self._device):
+            return self._update(progress)
+
+    def _update(self, progress: float) -> dict[str, Tensor]:
         chunk = self.streams.next()
-        pixels = to_pixels(torch.from_numpy(np.asarray(chunk.arrays[0])))
-        latents = torch.from_numpy(np.asarray(chunk.arrays[1])).float()
-        actions = torch.from_numpy(np.asarray(chunk.arrays[2])).long()
+        pixels = to_pixels(fetch(chunk.arrays[0], self._device))
+        latents = fetch(chunk.arrays[1], self._device).float()
+        actions = fetch(chunk.arrays[2], self._device).long()
         actions[actions < 0] = self._dynamics.unknown_action
         known = actions.clone()
         known[torch.rand(len(known)) < FORGET_ACTIONS] = self._dynamics.unknown_action
-        lanes = self._begin(pixels[:, 0], latents[:, 0], torch.from_numpy(chunk.jumped), progress)
+        lanes = self._begin(
+            pixels[:, 0], latents[:, 0], fetch(chunk.jumped, self._device), progress
+        )
         lanes.before = pixels[:, -2]
-        with torch.autocast("cpu", torch.bfloat16):
+        with lowered(self._device, self._precision):
             free_ticks = self._free_ticks(progress, latents.shape[1] - 1)
             context = self._context(lanes, pixels, latents, known, actions, free_ticks)
             frames = self._frames(lanes, context, known, actions)
@@ -116,7 +126,7 @@ class DynamicsStage:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state_dict`."""
         self._paint.load_state_dict(part_of(state, "critic."))
-        lanes = part_of(state, "lanes.")
+        lanes = {k: v.to(self._device) for k, v in part_of(state, "lanes.").items()}
         self._lanes = Lanes.from_state_dict(lanes) if lanes else None
 
     def _begin(self, picture: Tensor, latent: Tensor, jumped: Tensor, progress: float) -> Lanes:
@@ -255,7 +265,8 @@ class DynamicsStage:
         """The slots in the frame of `latent` (L, P, C), and where `action` (L,) takes them."""
         if self._objects is None:
             return None, None
-        with torch.autocast("cpu", enabled=False):  # places need more than bfloat16's 8 bits
+        # places need more than bfloat16's 8 bits
+        with torch.autocast(self._device.type, enabled=False):
             slots = self._objects.correct(slots, latent.float())
             return slots, self._objects.carry(slots, latent.float(), action)
 
