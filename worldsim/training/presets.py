@@ -33,7 +33,7 @@ class Preset:
 
     tokenizer: TokenizerConfig
     dynamics: DynamicsConfig
-    objects: ObjectsConfig = ObjectsConfig()
+    objects: ObjectsConfig = field(default_factory=ObjectsConfig)
     tokenizer_batches: Batches
     actions_batches: Batches
     objects_batches: Batches = Batches(lanes=6, ticks=8, jump=0.04)
