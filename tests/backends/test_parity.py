@@ -89,3 +89,9 @@ def test_outputs_are_values(small: Path, warm: Path, frames: np.ndarray) -> None
 
     for name, x in first.tensors().items():
         assert torch.equal(x, kept[name]), f"{name} was written to by a later tick"
+
+
+def test_the_native_library_leaves_the_processor_as_it_is(small: Path, warm: Path) -> None:
+    load(small, "native")
+
+    assert np.float32(1e-40) * np.float32(0.5) > 0  # not flushed to zero

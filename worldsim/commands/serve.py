@@ -94,6 +94,7 @@ class Serve:
         from worldsim.world import World
 
         world = World.load(self.world, device=self.device, flow_steps=self.k, backend=self.backend)
+        say(f"{world.backend} computes the ticks")
         return run(world, config)
 
     def _link(self, token: str) -> str:
