@@ -131,6 +131,7 @@ class LocalSource:
         self._missed = 0
         self._prediction: Prediction | None = None
         self._ticker: Ticker | None = None  # None: the next poll begins a new time
+        self._ticks = 0
         self._go_on(self._begin())
 
     @property
@@ -188,7 +189,7 @@ class LocalSource:
         found = self._history.at(self._ticks - ticks)
         if found is None:
             return 0
-        undone = self._ticks - found[0]
+        undone: int = self._ticks - found[0]
         self._ticks, self._state = found
         self._ticker = None
         return undone
@@ -204,9 +205,10 @@ class LocalSource:
 
     def _go_on(self, state: "WorldState") -> None:
         """Another story, from `state` on."""
-        self._state, self._ticks, self._ticker = state, 0, None
+        self._state: WorldState = state
+        self._ticks, self._ticker = 0, None
         size = num_bytes(state)
-        self._history = History(rate=self.facts.fps, state_bytes=size, memory=PAST)
+        self._history: History = History(rate=self.facts.fps, state_bytes=size, memory=PAST)
         self._history.keep(0, Slot(state, 0))
 
     def _begin(self) -> "WorldState":
