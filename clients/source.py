@@ -131,6 +131,8 @@ class LocalSource:
         self._missed = 0
         self._prediction: Prediction | None = None
         self._ticker: Ticker | None = None  # None: the next poll begins a new time
+        self._state: WorldState
+        self._history: History
         self._ticks = 0
         self._go_on(self._begin())
 
@@ -205,10 +207,9 @@ class LocalSource:
 
     def _go_on(self, state: "WorldState") -> None:
         """Another story, from `state` on."""
-        self._state: WorldState = state
-        self._ticks, self._ticker = 0, None
+        self._state, self._ticks, self._ticker = state, 0, None
         size = num_bytes(state)
-        self._history: History = History(rate=self.facts.fps, state_bytes=size, memory=PAST)
+        self._history = History(rate=self.facts.fps, state_bytes=size, memory=PAST)
         self._history.keep(0, Slot(state, 0))
 
     def _begin(self) -> "WorldState":
