@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from worldsim.clients.connection import RemoteFrame, ServerError
 from worldsim.clients.sync_client import Client
+from worldsim.history import History
 from worldsim.server import protocol as wire
-from worldsim.server.history import History
 from worldsim.server.media import fit_picture
-from worldsim.server.slots import Slot, num_bytes
+from worldsim.slots import Slot, num_bytes
 from worldsim.ticker import Ticker
 
 if TYPE_CHECKING:

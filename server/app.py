@@ -22,7 +22,7 @@ from worldsim.server.metrics import Metrics
 from worldsim.server.protocol import MAX_MESSAGE
 from worldsim.server.recorder import mend
 from worldsim.server.scheduler import Scheduler
-from worldsim.server.slots import size_of_batch
+from worldsim.slots import size_of_batch
 
 if TYPE_CHECKING:
     from worldsim.world import World

@@ -8,7 +8,7 @@ still known when two have been in use since.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from worldsim.server.slots import size_of_batch
+from worldsim.slots import size_of_batch
 
 STEPS = (1, 2, 4)  # flow steps, cheapest first
 BUSY = 0.8  # share of a period that the ticks of a full server may take

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from worldsim.errors import CheckpointError
 from worldsim.server.costs import BUSY, STEPS, Cost, Costs
-from worldsim.server.slots import Slot, gather, num_bytes, size_of_batch
+from worldsim.slots import Slot, gather, num_bytes, size_of_batch
 
 if TYPE_CHECKING:
     from worldsim.state import WorldState

@@ -7,7 +7,7 @@ ticks' worth of other memory, the process would grow for as long as it runs.
 from collections import deque
 from typing import TYPE_CHECKING
 
-from worldsim.server.slots import Slot
+from worldsim.slots import Slot
 
 if TYPE_CHECKING:
     from worldsim.state import WorldState
