@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from worldsim.clients.connection import RemoteFrame, ServerError
 from worldsim.clients.sync_client import Client
+from worldsim.history import History
 from worldsim.server import protocol as wire
-from worldsim.server.history import History
 from worldsim.server.media import fit_picture
-from worldsim.server.slots import Slot, num_bytes
+from worldsim.slots import Slot, num_bytes
 from worldsim.ticker import Ticker
 
 if TYPE_CHECKING:
@@ -136,6 +136,9 @@ class LocalSource:
         self._missed = 0
         self._prediction: Prediction | None = None
         self._ticker: Ticker | None = None  # None: the next poll begins a new time
+        self._state: WorldState
+        self._history: History
+        self._ticks = 0
         self._go_on(self._begin())
 
     @property
@@ -200,7 +203,7 @@ class LocalSource:
         found = self._history.at(self._ticks - ticks)
         if found is None:
             return 0
-        undone = self._ticks - found[0]
+        undone: int = self._ticks - found[0]
         self._ticks, self._state = found
         self._ticker = None
         return undone

@@ -150,8 +150,8 @@ class Objects(nn.Module):
             presence, unseen = self._presence(slots, box, is_seen)
             frozen = self.is_frozen(slots)[..., None]
             box = torch.where(frozen, slots[..., BOX], box)
-            presence = torch.where(frozen[..., 0], slots[..., PRESENCE], presence)
             presence = self._part(box, presence, is_seen)
+            presence = torch.where(frozen[..., 0], slots[..., PRESENCE], presence)
             box, presence, born = self._bear(box, presence, rest)
             is_seen = (is_seen | born) & (presence > 0)
             is_there = (presence > 0)[..., None]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from worldsim.costs import BUSY, Cost, Costs, measure, size_of_batch, time_tick
 from worldsim.errors import CheckpointError
-from worldsim.server.slots import Slot, gather, num_bytes
+from worldsim.slots import Slot, gather, num_bytes
 
 if TYPE_CHECKING:
     from worldsim.state import WorldState

@@ -11,7 +11,7 @@ from peer import Hall, Peer, meet, play, until
 from worldsim.server import protocol as wire
 from worldsim.server.engine import Engine, Turn
 from worldsim.server.media import decode_picture
-from worldsim.server.slots import Slot
+from worldsim.slots import Slot
 
 
 def test_all_players_are_one_forward_pass_per_tick() -> None:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worldsim.costs import STEPS, Cost, Costs, size_of_batch
-from worldsim.server.history import History
-from worldsim.server.slots import Slot, gather
+from worldsim.history import History
+from worldsim.slots import Slot, gather
 
 
 def costs() -> Costs:

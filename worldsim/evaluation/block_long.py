@@ -123,10 +123,11 @@ def live(
     batch: int,
 ) -> Life:
     """Play every window under its `controls` (N, ticks) and look on."""
-    failed, flow, constancy, slowed, clips = [], [], [], [], []
+    failed: list[Floats] = []
+    flow, constancy, slowed, clips = [], [], [], []
     ticks = controls.shape[1]
     for group in batches(windows, batch):
-        first = len(failed) and sum(map(len, failed))
+        first = sum(len(part) for part in failed)
         plan = controls[first : first + len(group)]
         watch = Watch(group, plan, health, noop, every=LOOK)
         before = np.stack([w.seed_frame for w in group])

@@ -131,7 +131,7 @@ class Watch:
     @property
     def living(self) -> Bools:
         """(N,)."""
-        return np.isinf(self.failed)
+        return np.asarray(np.isinf(self.failed))
 
     def see(self, tick: int, before: Frames, frame: Frames) -> None:
         """The frames (N, H, W, 3) of `tick`, counted from 1, and of the tick before."""

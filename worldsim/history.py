@@ -8,7 +8,7 @@ given back (docs/log.md, 2026-11-22).
 from collections import deque
 from typing import TYPE_CHECKING
 
-from worldsim.server.slots import Slot
+from worldsim.slots import Slot
 
 if TYPE_CHECKING:
     from worldsim.state import WorldState
