@@ -146,10 +146,11 @@ class Objects(nn.Module):
         with torch.no_grad():
             found = solid(logit)
             box, is_seen = self._compete(slots, found.flatten(1))
-            rest = found * (1 - self._cover(box, is_seen))
-            presence, unseen = self._presence(slots, box, is_seen)
             frozen = self.is_frozen(slots)[..., None]
             box = torch.where(frozen, slots[..., BOX], box)
+            held = frozen[..., 0] & (slots[..., PRESENCE] > REMEMBERED)
+            rest = found * (1 - self._cover(box, is_seen | held))
+            presence, unseen = self._presence(slots, box, is_seen)
             presence = self._part(box, presence, is_seen)
             presence = torch.where(frozen[..., 0], slots[..., PRESENCE], presence)
             box, presence, born = self._bear(box, presence, rest)
