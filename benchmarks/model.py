@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from worldsim.benchmarks.floors import measure_floors, median_ms
 from worldsim.benchmarks.timing import environment
+from worldsim.dynamics.matching import match
 from worldsim.folder import WorldConfig
 from worldsim.world import World, WorldModel
 
@@ -104,12 +105,15 @@ def parts(model: WorldModel, flow_steps: int, device: str) -> dict[str, Part]:
     picture = noise(3, t.config.height, t.config.width)
     action, level = torch.zeros(1, dtype=torch.int64, device=device), torch.zeros(1, device=device)
     clock = torch.zeros(1, 3, device=device)
+    motion = match(picture, picture, (c.rows, c.columns))
     state = d.initial_state(1)
     with torch.no_grad():
-        moved = d.head.move(context, latent, latent, action, lambda _: (picture, latent))
+        moved = d.head.move(context, latent, latent, motion, action, lambda _: (picture, latent))
     memory = sum(m.numel() * m.element_size() for m in state.memory)
     flow = noise(2, 4 * c.rows, 4 * c.columns)
-    move = partial(d.head.move, context, latent, latent, action, lambda _: (picture, latent))
+    move = partial(
+        d.head.move, context, latent, latent, motion, action, lambda _: (picture, latent)
+    )
     return {
         "mover": Part(modules=(d.head.mover,), run=move, times=1),
         "encoder": Part(modules=(t.encoder,), run=partial(t.move, picture, flow), times=1),
@@ -120,6 +124,9 @@ def parts(model: WorldModel, flow_steps: int, device: str) -> dict[str, Part]:
         ),
         "decoder": Part(
             modules=(t.decoder,), run=partial(t.decoder, latent, latent, picture), times=1
+        ),
+        "motion": Part(
+            modules=(), run=partial(match, picture, picture, (c.rows, c.columns)), times=1
         ),
         "trunk": Part(
             modules=(d.trunk,),

@@ -152,13 +152,10 @@ class LocalSource:
             self._ticker = Ticker(1.0 / self.facts.fps, time.monotonic())
         time.sleep(max(0.0, self._ticker.due - time.monotonic()))
         left = self._ticker.due + 1.0 / self.facts.fps - time.monotonic()
-        return self._predict(read(), left)
+        return self.single(read(), left)
 
-    def single(self, action: int) -> Picture:
-        """One tick, now."""
-        return self._predict(action, None)
-
-    def _predict(self, action: int, left: float | None) -> Picture:
+    def single(self, action: int, left: float | None = None) -> Picture:
+        """One tick, now, with so many seconds `left` for it."""
         began = time.perf_counter()
         self._prediction = self._world.predict(self._state, action, left=left)
         output = self._prediction.output

@@ -110,8 +110,8 @@ def test_f6_forks_the_focused_view_gets_the_keys_and_f7_switches(tmp_path: Path)
     forks: list[LocalSource] = []
 
     class Forked(LocalSource):
-        def single(self, action: int) -> Any:
-            picture = super().single(action)
+        def single(self, action: int, left: float | None = None) -> Any:
+            picture = super().single(action, left)
             made.append(read_back(picture.frame))
             return picture
 

@@ -120,8 +120,8 @@ class Player:
         source.settle, self._settle = self.settle, source.settle  # type: ignore[method-assign]
         source.single, self._single = self.single, source.single  # type: ignore[method-assign]
 
-    def single(self, action: int) -> Any:
-        picture = self._single(action)
+    def single(self, action: int, left: float | None = None) -> Any:
+        picture = self._single(action, left)
         self.frames.append(read_back(picture.frame))
         return picture
 
@@ -200,7 +200,7 @@ def test_tab_shows_the_boxes_of_what_is_in_view(window: Any) -> None:
     )
 
     def shown() -> int:
-        window.show(picture, "")
+        window.show([picture], "")
         return int(pygame.surfarray.array3d(pygame.display.get_surface()).any(axis=2).sum())
 
     without = shown()
