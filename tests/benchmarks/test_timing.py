@@ -88,6 +88,7 @@ class InstantWorld:
     """The halves of a tick, doing nothing."""
 
     name, fps, num_actions, flow_steps = "instant", 35.0, 8, 2
+    backend = "torch"
 
     def reset(self, seed: int = 0) -> int:
         return seed
