@@ -88,7 +88,8 @@ def test_a_run_without_answers_is_refused() -> None:
 class InstantWorld:
     """The halves of a tick, doing nothing."""
 
-    name, fps, num_actions, flow_steps, backend = "instant", 35.0, 8, 2, "torch"
+    name, fps, num_actions, flow_steps = "instant", 35.0, 8, 2
+    backend = "torch"
 
     def reset(self, seed: int = 0) -> int:
         return seed
