@@ -36,7 +36,12 @@ def best(work: Callable[[], object], device: str) -> float:
 
 def samples(work: Callable[[], object], device: str, seconds: float) -> list[float]:
     """Seconds of each run of `work`, after a first one, for about `seconds` and at least LEAST."""
-    wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
+    is_cuda = torch.device(device).type == "cuda"
+
+    def wait() -> None:
+        if is_cuda:
+            torch.cuda.synchronize()
+
     work()
     wait()
     found: list[float] = []

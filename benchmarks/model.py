@@ -43,7 +43,7 @@ class Traffic(TorchDispatchMode):
     """Adds up the bytes that operations read and write, views left out."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = 0
 
     def __torch_dispatch__(

@@ -19,6 +19,8 @@ DIRECTIONS = ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))
 
 
 class SpatialAttention(nn.Module):
+    offset: Tensor | None
+
     def __init__(self, config: DynamicsConfig, *, conditioned: bool) -> None:
         super().__init__()
         d = config.width
@@ -56,7 +58,7 @@ def _mix(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
 def _mix_for_training(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     """`_mix`. Where the bias wants a gradient torch has no fused kernel and falls back to float32
     products with copies on both sides; these take two thirds of its time on a CPU."""
-    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias
+    scores: Tensor = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias
     return scores.softmax(dim=-1).to(v.dtype) @ v
 
 
