@@ -177,7 +177,8 @@ class Objects(nn.Module):
         """Which cells belong to which slot that is in view, (B, K, h, w), 0..1."""
         is_seen = slots[..., PRESENCE] > REMEMBERED
         weights = self._gaussians(slots[..., BOX], is_seen)
-        return self._won(weights).unflatten(2, (self.rows, self.columns))
+        masks: Tensor = self._won(weights).unflatten(2, (self.rows, self.columns))
+        return masks
 
     def freeze(self, slots: Tensor, slot: int) -> Tensor:
         """The slots with one that no longer moves by itself."""
@@ -257,7 +258,8 @@ class Objects(nn.Module):
     def _cover(self, box: Tensor, is_seen: Tensor) -> Tensor:
         """How much of each cell is somebody's, (B, h, w)."""
         won = self._won(self._gaussians(box, is_seen)).sum(dim=1)
-        return won.unflatten(1, (self.rows, self.columns))
+        cover: Tensor = won.unflatten(1, (self.rows, self.columns))
+        return cover
 
     def _gaussians(self, box: Tensor, there: Tensor, doubt: Tensor | float = 0.0) -> Tensor:
         """(B, K, 4) -> (B, K, N), 1 at the middle; 0 for what is not `there`."""

@@ -77,7 +77,8 @@ class Student(nn.Module):
     def bound(self, before: Tensor, latent: Tensor) -> Tensor:
         """Two latents in a row, (B, P, C) -> the largest change of one feature, (B,)."""
         was, is_now = self(torch.cat([before, latent])).chunk(2)
-        return (is_now - was).abs().amax(dim=-1)
+        largest: Tensor = (is_now - was).abs().amax(dim=-1)
+        return largest
 
     def _grid(self, tokens: Tensor) -> Tensor:
         return rearrange(tokens, "b (h w) c -> b c h w", h=self._rows)

@@ -104,4 +104,5 @@ class Consistency:
             length = (change.square().sum(dim=-1) + 1e-8).sqrt()
             beyond = F.relu(length - self.high[actions])
             loss = beyond.square() + F.relu(self.low[actions] - length).square()
-        return loss.mean() / self.scale
+        mean: Tensor = loss.mean() / self.scale
+        return mean

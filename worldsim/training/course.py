@@ -218,7 +218,7 @@ class Course:
     def _sound_stage(self, model: WorldModel, latents: Latents) -> SoundStage:
         assert model.sound is not None and self.sound is not None, "the plan has this stage"
         heard = [i for i, sound in enumerate(self.sound) if sound is not None]
-        sources = [self.sound, latents, self.footage.actions]
+        sources: list[Any] = [self.sound, latents, self.footage.actions]
         streams = self._streams([[s[i] for i in heard] for s in sources], self.preset.sound_batches)
         # codes that were learned before have a dynamics, which is lost on other ones
         history = self.config.training.get("history", [])

@@ -114,7 +114,8 @@ class ObjectsStage:
             mask = self._objects.masks(slots).flatten(2) * solid(logit).flatten(1)[:, None]
         painted: Tensor = self.model["painter"](slots)
         error = (painted - colours[:, None]).abs().mean(dim=2)
-        return (error * mask).sum() / mask.sum().clamp(min=1)
+        mean: Tensor = (error * mask).sum() / mask.sum().clamp(min=1)
+        return mean
 
 
 class Painter(nn.Module):
