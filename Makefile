@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 VENV := .venv
-DATA ?= tests/fixtures/doom-hall
+DATA ?= tests/data/doom-hall
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt

@@ -12,7 +12,7 @@ from worldsim.data.video import read_sound
 from worldsim.data.writer import VideoWriter
 from worldsim.errors import DataError
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "doom-hall" / "doom-hall-010200.mkv"
+FIXTURE = Path(__file__).parents[1] / "data" / "doom-hall" / "doom-hall-010200.mkv"
 
 
 def write_beeps(path: Path, *, fps: float, rate: int, every: int, frames: int) -> None:

@@ -10,7 +10,7 @@ from worldsim.dynamics.matching import match, still
 from worldsim.tokenizer import to_pixels
 from worldsim.tokenizer.blocks import warp
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "doom-hall" / "doom-hall-010200.mkv"
+FIXTURE = Path(__file__).parents[1] / "data" / "doom-hall" / "doom-hall-010200.mkv"
 GRID = (6, 8)
 
 

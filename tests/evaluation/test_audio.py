@@ -30,7 +30,7 @@ class Echo:
 
 @pytest.fixture(scope="module")
 def library(root: Path) -> Library:
-    folder = root / "tests" / "fixtures" / "doom-hall"
+    folder = root / "tests" / "data" / "doom-hall"
     return load_library(folder, (96, 128), max_frames=2000, log=lambda text: None)
 
 

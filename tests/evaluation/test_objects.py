@@ -20,7 +20,7 @@ IDS = np.array([4, 9])
 
 @pytest.fixture(scope="module")
 def library(root: Path) -> Library:
-    folder = root / "tests" / "fixtures" / "doom-hall"
+    folder = root / "tests" / "data" / "doom-hall"
     return load_library(folder, (96, 128), max_frames=10_000, log=lambda text: None)
 
 

@@ -25,7 +25,7 @@ from worldsim.training.metrics import Metrics, read_metrics
 from worldsim.training.run import train
 from worldsim.world import World
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "doom-hall"
+FIXTURE = Path(__file__).parents[1] / "data" / "doom-hall"
 SIZE = (48, 64)  # pixels: what the small preset picks for it
 
 

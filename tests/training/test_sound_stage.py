@@ -18,7 +18,7 @@ from worldsim.training.sound_stage import SoundStage
 from worldsim.training.streams import Streams
 from worldsim.world import World
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "doom-hall"
+FIXTURE = Path(__file__).parents[1] / "data" / "doom-hall"
 
 
 @pytest.fixture(scope="module")

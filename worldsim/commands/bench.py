@@ -12,7 +12,7 @@ from worldsim.backends.names import Backend
 from worldsim.commands.report import finish
 from worldsim.errors import DataError
 
-FIXTURE = Path(__file__).parents[2] / "tests" / "fixtures" / "doom-hall"
+FIXTURE = Path(__file__).parents[2] / "tests" / "data" / "doom-hall"
 
 
 @dataclass(frozen=True, kw_only=True)
