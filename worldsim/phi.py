@@ -68,13 +68,20 @@ def find_features(source: str | None) -> Features | None:
     is missing.
     """
     path = Path(source) if source else converted_file()
-    if path.is_file():
-        try:
-            return read_features(path)
-        except (OSError, ValueError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: cannot be used as features: {error}") from error
-    if source is None:
+    if source is None and not path.is_file():
         return None
+    with torch.random.fork_rng():  # what follows must not depend on which features there are
+        return _read(path) if path.is_file() else _transformer(str(source))
+
+
+def _read(path: Path) -> Features:
+    try:
+        return read_features(path)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be used as features: {error}") from error
+
+
+def _transformer(source: str) -> Features:
     try:
         return frozen(Transformer(source))
     except ImportError as error:

@@ -126,8 +126,9 @@ def test_a_world_gets_its_alarm_and_plays_as_before(tmp_path: Path) -> None:
     known = read_config(new / "world").features
     assert read_config(old / "world").features is None
     assert known is not None and known.phi.startswith("own") and known.alarm < 1e9
-    state, shown = world.step(world.reset(seed=1, batch=2), 0)
-    _, before = without.step(without.reset(seed=1, batch=2), 0)
+    seen = np.random.default_rng(0).integers(0, 256, (2, 4, 48, 64, 3)).astype(np.uint8)
+    state, shown = world.step(world.reset(seen, seed=1), 0)
+    _, before = without.step(without.reset(seen, seed=1), 0)
     assert before.alarm is None
     assert shown.alarm is not None and shown.alarm.shape == (2,) and shown.alarm.dtype == np.bool_
     assert (shown.frame == before.frame).all()
