@@ -237,7 +237,7 @@ def test_a_folder_without_videos_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_an_unknown_preset_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="preset must be one of default, small, got 'huge'"):
+    with pytest.raises(ValueError, match="must be one of default, base, large, small, got 'huge'"):
         train(FIXTURE, tmp_path, preset="huge")
 
 
