@@ -129,7 +129,7 @@ def test_the_plan_and_the_metrics_are_written(run: Path) -> None:
     plan = json.loads((run / "plan.json").read_text())
     lines = read_metrics(run)
 
-    assert plan == {"steps": {"tokenizer": 4, "actions": 1, "dynamics": 5}}
+    assert plan == {"steps": {"tokenizer": 3, "actions": 1, "dynamics": 5, "sound": 1}}
     assert {line["stage"] for line in lines} == {"tokenizer", "actions", "dynamics"}
     assert all(np.isfinite(line["seconds"]) for line in lines)
 
@@ -265,7 +265,9 @@ def test_f53_ctrl_c_of_the_command_saves_and_exits_with_130(tmp_path: Path) -> N
 
 
 def test_stages_must_be_known_and_of_use(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="stages must be among tokenizer, actions, dynamics, got"):
+    with pytest.raises(
+        ValueError, match="stages must be among tokenizer, actions, dynamics, sound, got"
+    ):
         train(FIXTURE, tmp_path, stages=("dream",))
     with pytest.raises(ValueError, match="nothing to learn"):
         train(FIXTURE, tmp_path, preset="small", actions="labelled", stages=("actions",))
