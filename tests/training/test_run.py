@@ -130,7 +130,7 @@ def test_the_plan_and_the_metrics_are_written(run: Path) -> None:
     lines = read_metrics(run)
 
     assert plan == {"steps": {"tokenizer": 3, "actions": 1, "dynamics": 5, "sound": 1}}
-    assert {line["stage"] for line in lines} == {"tokenizer", "actions", "dynamics"}
+    assert {line["stage"] for line in lines} == {"tokenizer", "actions", "dynamics", "sound"}
     assert all(np.isfinite(line["seconds"]) for line in lines)
 
 
@@ -206,7 +206,7 @@ def test_what_it_picks_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str
     said = capsys.readouterr().err
     assert "skipped: " in said
     assert "footage: 1 of 1 videos, 591 frames, 0.3 min, at 64x48 and 35 Hz" in said
-    assert "plan: 0 tokenizer updates, 2 dynamics" in said
+    assert "plan: 0 tokenizer, 0 actions, 2 dynamics, 0 sound updates" in said
 
 
 def test_f41_a_run_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
