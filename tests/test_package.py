@@ -151,8 +151,14 @@ def test_every_folder_with_code_is_in_the_package_table() -> None:
 @pytest.mark.parametrize(
     ("statement", "heavy"),
     [
-        ("import worldsim", {"torch", "pygame", "mamba_ssm", "diffusers", "torchvision"}),
-        ("import worldsim; worldsim.World", {"pygame", "mamba_ssm", "diffusers", "torchvision"}),
+        (
+            "import worldsim",
+            {"torch", "pygame", "mamba_ssm", "diffusers", "torchvision", "transformers"},
+        ),
+        (
+            "import worldsim; worldsim.World",
+            {"pygame", "mamba_ssm", "diffusers", "torchvision", "transformers"},
+        ),
         ("import worldsim.cli as c; c.main(['--help'])", {"torch", "numpy", "tyro", "pygame"}),
         ("import worldsim.cli as c; c.main(['doctor'])", {"torch", "pygame", "diffusers"}),
     ],

@@ -98,7 +98,7 @@ class SoundCodec(nn.Module):
         self.spectrum = nn.Linear(c.column_width, 2 * c.bins + c.bands)
         nn.init.normal_(self.spectrum.weight, std=0.05)
         # digits that are all the same at first tell the head nothing, and it learns to do without
-        nn.init.normal_(self.encoder[-1].weight, std=4 / c.encoder_width**0.5)
+        nn.init.normal_(self.encoder[-1].get_parameter("weight"), std=4 / c.encoder_width**0.5)
         with torch.no_grad():
             self.spectrum.bias[: c.bins] = -1.0
             self.spectrum.bias[2 * c.bins :] = -2.0
@@ -117,8 +117,11 @@ class SoundCodec(nn.Module):
         last = torch.zeros_like(sound[:, 0, :hop]) if before is None else before[:, -hop:]
         line = torch.cat([last, sound.flatten(1)], dim=1)
         columns = line.unfold(1, 2 * hop, hop) * self.window
-        mel = torch.fft.rfft(columns).abs() @ self.mel
-        return (mel.clamp(min=FLOOR).log() / 4 + 0.4).unflatten(1, (-1, self.config.columns))
+        mel: Tensor = torch.fft.rfft(columns).abs() @ self.mel
+        features: Tensor = (mel.clamp(min=FLOOR).log() / 4 + 0.4).unflatten(
+            1, (-1, self.config.columns)
+        )
+        return features
 
     def encode(self, mel: Tensor, before: Tensor | None = None) -> Tensor:
         """Log-mel (B, T, K, M) -> features (B, T, D), digits in -1..1; gradients pass through the
@@ -139,7 +142,8 @@ class SoundCodec(nn.Module):
         c = self.config
         digit = ((features + 1) / 2 * (c.levels - 1)).round().long()
         place = c.levels ** torch.arange(c.digits, device=features.device)
-        return (digit.unflatten(-1, (c.groups, c.digits)) * place).sum(dim=-1)
+        codes: Tensor = (digit.unflatten(-1, (c.groups, c.digits)) * place).sum(dim=-1)
+        return codes
 
     def forward(
         self, features: Tensor, state: HeadState, noise: Tensor

@@ -18,12 +18,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from worldsim.dynamics import DynamicsConfig
+from worldsim.dynamics import DynamicsConfig, ObjectsConfig
 from worldsim.dynamics.sound import SoundDynamicsConfig
 from worldsim.errors import CheckpointError
 from worldsim.sound import SoundConfig
 from worldsim.tokenizer import TokenizerConfig
 from worldsim.tokenizer.sound import CodecConfig
+from worldsim.tokenizer.student import FeaturesConfig
 
 FORMAT_VERSION = 1
 SHIPPED = Path(__file__).parent / "worlds"
@@ -44,8 +45,11 @@ class WorldConfig:
     tokenizer: TokenizerConfig
     dynamics: DynamicsConfig
     sound: SoundConfig | None = None  # None: a silent world
+    objects: ObjectsConfig | None = None  # slots, if the world has any
+    features: FeaturesConfig | None = None  # None: no student of phi, no alarm
     noise_scale: float = 1.0  # of the noise that frames are sampled from; less is calmer
     learned_actions: bool = False  # the codes were learned, and model.safetensors can infer them
+    keyframes: int = 0  # pictures of what left the view that are kept; 0: none
     start_actions: list[int] = field(default_factory=list)  # between the frames of the start clip
     training: dict[str, Any] = field(default_factory=dict)  # the account that the model card tells
 
@@ -94,7 +98,12 @@ def read_config(folder: Path) -> WorldConfig:
         raise CheckpointError(
             f"{path}: format_version is {version}, this worldsim reads {FORMAT_VERSION}"
         )
-    parts: dict[str, type] = {"tokenizer": TokenizerConfig, "dynamics": DynamicsConfig}
+    parts: dict[str, type] = {
+        "tokenizer": TokenizerConfig,
+        "dynamics": DynamicsConfig,
+        "objects": ObjectsConfig,
+        "features": FeaturesConfig,
+    }
     for key, kind in parts.items():
         _refuse_unknown(raw.get(key, {}), kind, f"{path}: {key}.")
     if isinstance(raw.get("sound"), dict):
@@ -129,13 +138,19 @@ def _refuse_contradictions(config: WorldConfig, where: str) -> None:
     parts: dict[str, Any] = {"tokenizer": config.tokenizer, "dynamics": config.dynamics}
     if config.sound is not None:
         parts |= {"sound.codec": config.sound.codec, "sound.dynamics": config.sound.dynamics}
+    if config.objects:
+        parts["objects"] = config.objects
     for part, value in parts.items():
         for key, number in asdict(value).items():
             for single in number if isinstance(number, tuple) else (number,):
-                if single <= 0:
+                if isinstance(single, (int, float)) and single <= 0:
                     raise CheckpointError(f"{where}: {part}.{key} must be > 0, got {single}")
+    if config.features is not None and config.features.size <= 0:
+        raise CheckpointError(f"{where}: features.size must be > 0, got {config.features.size}")
     if not 0 < config.fps < float("inf"):
         raise CheckpointError(f"{where}: fps must be > 0 and finite, got {config.fps}")
+    if config.keyframes < 0:
+        raise CheckpointError(f"{where}: keyframes must be >= 0, got {config.keyframes}")
     rows, columns = config.tokenizer.grid
     wanted = {
         "rows": rows,

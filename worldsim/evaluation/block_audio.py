@@ -240,5 +240,7 @@ def sound_ms(world: "World", ticks: int = 60) -> float:
 
 
 def _root(graded: Graded) -> Graded:
-    rooted = {k: v**0.5 for k, v in graded.items() if k in ("value", "lo", "hi") and v is not None}
+    rooted = {
+        k: v**0.5 for k, v in graded.items() if k in ("value", "lo", "hi") and isinstance(v, float)
+    }
     return {**graded, **rooted}

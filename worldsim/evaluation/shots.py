@@ -86,8 +86,8 @@ class Listener:
 def after_attack(attack: Bools) -> Bools:
     """(T,) -> (T,): whether `attack` was executed at most REACH ticks before."""
     padded = np.concatenate([np.zeros(REACH, np.bool_), attack])
-    within: Bools = np.lib.stride_tricks.sliding_window_view(padded, REACH + 1).any(axis=1)
-    return within
+    within = np.lib.stride_tricks.sliding_window_view(padded, REACH + 1)
+    return np.asarray(within.any(axis=1), dtype=np.bool_)
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,17 @@ from pathlib import Path
 
 from worldsim.bindings import bound
 from worldsim.dynamics.latent_actions import ActionEncoder
+from worldsim.dynamics.objects import Objects, SlotReader
+from worldsim.dynamics.recall import Recall
 from worldsim.errors import WorldsimError
 from worldsim.folder import WorldConfig, find_world, read_weights
+from worldsim.phi import find_features
 from worldsim.sound import Sound, new_sound
+from worldsim.tokenizer.features import Features
+from worldsim.tokenizer.student import FeaturesConfig, Student
 from worldsim.training.footage import Footage, look, pick_rate, pick_size, read_footage
 from worldsim.training.labels import only_labelled, read_labels
+from worldsim.training.own_features import own_features
 from worldsim.training.presets import Preset
 from worldsim.training.say import say
 from worldsim.world import WorldModel
@@ -33,7 +39,7 @@ def prepare_footage(
     if base:
         size = (base.tokenizer.height, base.tokenizer.width)
     elif size is None:
-        size = pick_size(found, preset.tokenizer.num_tokens)
+        size = pick_size(found, preset.tokenizer.num_tokens, preset.tokenizer.patch)
     ticks = max(preset.tokenizer_batches.ticks, preset.dynamics_batches.ticks)
     footage = read_footage(found, size, fps, run / "cache", min_frames=ticks + 2)
     if not is_learned:
@@ -61,6 +67,19 @@ def new_config(footage: Footage, preset: Preset, name: str) -> WorldConfig:
         learned_actions=not footage.controls,
         tokenizer=tokenizer,
         dynamics=replace(preset.dynamics, rows=rows, columns=columns, num_actions=count),
+    )
+
+
+def config_of(preset: Preset, name: str) -> WorldConfig:
+    """The settings of a world of the preset's own shape, for which there is no footage."""
+    codes = [f"code_{code}" for code in range(preset.dynamics.num_actions)]
+    return WorldConfig(
+        name=name,
+        fps=24.0,
+        actions=codes,
+        bindings={},
+        tokenizer=preset.tokenizer,
+        dynamics=preset.dynamics,
     )
 
 
@@ -98,4 +117,32 @@ def begin_model(
         model.sound = Sound(config.sound)
     if config.learned_actions and model.actions is None:
         model.actions = ActionEncoder(config.dynamics)
+    if config.objects and model.objects is None:
+        model.objects = Objects(config.objects, config.dynamics)
+        model.dynamics.reader = SlotReader(config.objects, config.dynamics)
+    if config.features is not None and config.features != base.features:
+        model.features = Student(config.tokenizer, config.features.size)
+    if config.keyframes and model.recall is None:
+        model.recall = Recall(config.dynamics, config.keyframes)
     return model
+
+
+def begin_features(
+    source: str | None, footage: Footage, run: Path, preset: Preset, *, needed: bool
+) -> Features | None:
+    """phi from `source`, or what there is: EfficientNet-Lite0 if it was converted, else, if it is
+    `needed`, a small one that learns from the footage. `source` "own" asks for that."""
+    phi = None if source == "own" else find_features(source)
+    if phi is None and (needed or source == "own"):
+        phi = own_features(footage, run, preset.own_features)
+    if phi is not None:
+        say(f"features: {phi.described}")
+    return phi
+
+
+def featured(config: WorldConfig, phi: Features) -> WorldConfig:
+    """The settings of a world whose student is to learn from `phi`; limits come with training."""
+    known = config.features
+    if known is not None and known.phi == phi.described:
+        return config  # its student goes on
+    return replace(config, features=FeaturesConfig(phi=phi.described, size=phi.size))
