@@ -3,12 +3,13 @@
 
 PYTHON ?= python3
 VENV := .venv
+DATA ?= tests/data/doom-hall
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help play test style check types bench links clean
+.PHONY: help play test style check types bench gpu links clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile | awk -F': ' '{ printf "make %-6s %s\n", $$1, $$2 }'
@@ -34,6 +35,9 @@ types: $(VENV)/dev.stamp  ## type-check the installed copy, strictly
 
 bench: $(VENV)/play.stamp  ## measure action-to-frame latency of the default world
 	$(BIN)/worldsim bench latency $(ARGS)
+
+gpu: $(VENV)/dev.stamp  ## measure and train on a GPU, part by part (DATA=recordings, ARGS="--part latency")
+	$(BIN)/python -m worldsim.benchmarks.gpu --data $(DATA) $(ARGS)
 
 links:  ## show editors the import map: worldsim/tokenizer -> tokenizer, ...
 	for name in tokenizer dynamics server clients benchmarks; do ln -sfn ../$$name worldsim/$$name; done

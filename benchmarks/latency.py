@@ -40,6 +40,7 @@ def measure_latency(
         "stages": {name: percentiles([tick.get(name, 0.0) for tick in ticks]) for name in stages},
         "growth": _growth(answered),
         "world": world.name,
+        "backend": world.backend,
         "k": world.flow_steps,
         "env": environment(),
     }

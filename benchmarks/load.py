@@ -33,12 +33,13 @@ def measure_load(
     seconds: float,
     rate: float | None,
     flow_steps: int,
+    backend: str,
 ) -> dict[str, object]:
     """Start a server, let `clients` play and `viewers` watch the first, stop it; JSON-ready.
 
     Raises MachineError when the server does not come up or stops answering.
     """
-    flags = ["--sessions", str(clients)]
+    flags = ["--sessions", str(clients), "--backend", backend]
     flags += [] if rate is None else ["--rate", str(rate)]
     with serving(world, flow_steps, flags) as (url, process):
         arrivals, watched, rate = asyncio.run(_play(url, clients, viewers, seconds))

@@ -57,12 +57,14 @@ class Due:
     at: float
 
 
-def measure_loopback(world: str, *, seconds: float, flow_steps: int) -> dict[str, object]:
+def measure_loopback(
+    world: str, *, seconds: float, flow_steps: int, backend: str
+) -> dict[str, object]:
     """Start a server for `world`, play for `seconds`, stop it; JSON-ready.
 
     Raises MachineError when the server does not come up or stops answering.
     """
-    with serving(world, flow_steps) as (url, process):
+    with serving(world, flow_steps, ("--backend", backend)) as (url, process):
         found = asyncio.run(_play(url, process, seconds))
     return {**found, "world": world, "k": flow_steps, "env": environment()}
 

@@ -16,7 +16,8 @@ from worldsim.provenance import SOURCE_TYPE, notice
 
 
 class ClipWriter:
-    """H.264 in mp4, at the world's own size and rate. Use it in a `with`: the end is written last.
+    """H.264 in mp4, at the world's own size and rate, with AAC if it has sound. Use it in a `with`:
+    the end is written last.
 
     Raises WorldsimError if the file cannot be written.
     """
@@ -37,13 +38,27 @@ class ClipWriter:
         self._stream.pix_fmt = "yuv420p"
         self._stream.options = {"crf": "18", "preset": "veryfast"}
         self._stream.codec_context.thread_count = 1
+        self._sound: av.audio.stream.AudioStream | None = None
+        self._samples = 0
+        if facts.sample_rate is not None:
+            self._sound = self._container.add_stream("aac", rate=facts.sample_rate, layout="mono")
 
-    def add(self, frame: NDArray[np.uint8]) -> None:
-        """Append one frame, uint8 (H, W, 3). An odd edge is doubled: the codec wants even sizes."""
+    def add(self, frame: NDArray[np.uint8], sound: NDArray[np.float32] | None = None) -> None:
+        """Append one frame, uint8 (H, W, 3), and its sound, float32 (n,).
+
+        An odd edge is doubled: the codec wants even sizes.
+        """
         even = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), "edge")
         video = av.VideoFrame.from_ndarray(even, format="rgb24")
         self._container.mux(self._stream.encode(video))
         self.frames += 1
+        if self._sound is not None and sound is not None:
+            line = np.ascontiguousarray(sound, dtype=np.float32)[None]
+            heard = av.AudioFrame.from_ndarray(line, format="fltp", layout="mono")
+            heard.sample_rate = self._sound.rate
+            heard.pts, heard.time_base = self._samples, Fraction(1, self._sound.rate)
+            self._container.mux(self._sound.encode(heard))
+            self._samples += len(sound)
 
     def __enter__(self) -> Self:
         return self
@@ -52,6 +67,8 @@ class ClipWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         self._container.mux(self._stream.encode(None))
+        if self._sound is not None:
+            self._container.mux(self._sound.encode(None))
         self._container.close()
         self._file.close()
 

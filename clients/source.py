@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from worldsim.clients.connection import RemoteFrame
+from worldsim.clients.connection import RemoteFrame, ServerError
 from worldsim.clients.sync_client import Client
+from worldsim.history import History
 from worldsim.server import protocol as wire
 from worldsim.server.media import fit_picture
+from worldsim.slots import Slot, num_bytes
 from worldsim.ticker import Ticker
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 POLL = 0.004  # seconds: how often the keys are looked at while a server's frame is awaited
 PATIENCE = 0.1  # seconds without a frame, then the window gets a turn
+PAST = 256 * 1024 * 1024  # bytes of the states that a local game can be rewound to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +34,11 @@ class Picture:
     new action."""
 
     frame: NDArray[np.uint8]  # (H, W, 3)
+    sound: NDArray[np.float32] | None = None  # (n,), -1..1; None in a silent world
     is_alarm: bool
     action_ms: float | None
+    flow_steps: int | None = None  # that it was given; None: the server's own business
+    objects: NDArray[np.float32] | None = None  # (K, D) as in docs/protocol.md
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +48,7 @@ class Facts:
     name: str
     hash: str
     fps: float
+    sample_rate: int | None = None  # Hz; None: silent
     frame_size: tuple[int, int]  # (H, W)
     bindings: dict[str, int]
     num_actions: int
@@ -89,6 +96,22 @@ class Source(Protocol):
         """Stop real time, or let it go on."""
         ...
 
+    def save(self) -> bytes:
+        """The present moment, as `World.snapshot` writes it."""
+        ...
+
+    def load(self, snapshot: bytes) -> None:
+        """Go on from a snapshot. WorldsimError if it is not one of this world; nothing is lost."""
+        ...
+
+    def rewind(self, ticks: int) -> int:
+        """Undo at least `ticks`; how many it were, 0 if the past does not reach so far."""
+        ...
+
+    def fork(self) -> "Source":
+        """A second game with the same present, which goes its own way."""
+        ...
+
     def close(self) -> None:
         """End the game."""
         ...
@@ -103,6 +126,7 @@ class LocalSource:
             name=world.name,
             hash=world.hash,
             fps=world.fps,
+            sample_rate=_whole(world.sample_rate),
             frame_size=world.frame_size,
             bindings=world.bindings,
             num_actions=world.num_actions,
@@ -111,8 +135,11 @@ class LocalSource:
         self._beginning = beginning
         self._missed = 0
         self._prediction: Prediction | None = None
-        self._state = self._begin()
         self._ticker: Ticker | None = None  # None: the next poll begins a new time
+        self._state: WorldState
+        self._history: History
+        self._ticks = 0
+        self._go_on(self._begin())
 
     @property
     def missed(self) -> int:
@@ -124,17 +151,21 @@ class LocalSource:
         if self._ticker is None:
             self._ticker = Ticker(1.0 / self.facts.fps, time.monotonic())
         time.sleep(max(0.0, self._ticker.due - time.monotonic()))
-        return self.single(read())
+        left = self._ticker.due + 1.0 / self.facts.fps - time.monotonic()
+        return self.single(read(), left)
 
-    def single(self, action: int) -> Picture:
-        """One tick, now."""
+    def single(self, action: int, left: float | None = None) -> Picture:
+        """One tick, now, with so many seconds `left` for it."""
         began = time.perf_counter()
-        self._prediction = self._world.predict(self._state, action)
+        self._prediction = self._world.predict(self._state, action, left=left)
         output = self._prediction.output
         return Picture(
             frame=output.frame[0],
+            sound=None if output.audio is None else output.audio[0],
             is_alarm=output.alarm is not None and bool(output.alarm[0]),
             action_ms=1e3 * (time.perf_counter() - began),
+            flow_steps=output.flow_steps,
+            objects=None if output.objects is None else output.objects[0],
         )
 
     def settle(self) -> None:
@@ -142,20 +173,53 @@ class LocalSource:
         assert self._prediction is not None
         self._state = self._world.advance(self._prediction)
         self._prediction = None
+        self._ticks += 1
+        if self._history.is_due(self._ticks):
+            self._history.keep(self._ticks, Slot(self._state, 0))
         if self._ticker is not None:
             self._missed += self._ticker.finish(time.monotonic())
 
     def reset(self) -> None:
         """Begin again."""
-        self._state = self._begin()
-        self._ticker = None
+        self._go_on(self._begin())
 
     def pause(self, paused: bool) -> None:
         """A pause is no missed tick."""
         self._ticker = None
 
+    def save(self) -> bytes:
+        """The state, as bytes."""
+        return self._world.snapshot(self._state)
+
+    def load(self, snapshot: bytes) -> None:
+        """Raises CheckpointError for a snapshot that is none."""
+        self._go_on(self._world.restore(snapshot))
+
+    def rewind(self, ticks: int) -> int:
+        """Back to a state that was kept."""
+        found = self._history.at(self._ticks - ticks)
+        if found is None:
+            return 0
+        undone: int = self._ticks - found[0]
+        self._ticks, self._state = found
+        self._ticker = None
+        return undone
+
+    def fork(self) -> "LocalSource":
+        """The same state in another game: nothing is copied, for nothing in a state is changed."""
+        other = LocalSource(self._world, self._beginning)
+        other._go_on(self._state)
+        return other
+
     def close(self) -> None:
         """Nothing to give back."""
+
+    def _go_on(self, state: "WorldState") -> None:
+        """Another story, from `state` on."""
+        self._state, self._ticks, self._ticker = state, 0, None
+        size = num_bytes(state)
+        self._history = History(rate=self.facts.fps, state_bytes=size, memory=PAST)
+        self._history.keep(0, Slot(state, 0))
 
     def _begin(self) -> "WorldState":
         beginning = self._beginning
@@ -170,8 +234,9 @@ class LocalSource:
 class RemoteSource:
     """A world on a server. The server keeps the time, this sends keys and takes frames."""
 
-    def __init__(self, client: Client, beginning: Beginning) -> None:
-        """Takes over the client. Raises ServerError for a picture or snapshot that is none."""
+    def __init__(self, client: Client, beginning: Beginning, *, keep: bool = False) -> None:
+        """Takes over the client, with its game as it stands if `keep`. Raises ServerError for a
+        picture or snapshot that is none."""
         world = client.world
         self.facts = Facts(
             name=world.world,
@@ -187,7 +252,10 @@ class RemoteSource:
         self._held: int | None = None
         self._hold_until = 0.0  # a tap shorter than a tick must not be overwritten before its tick
         self._missed = self._missed_before = 0
-        self.reset()
+        if keep:
+            self.pause(True)
+        else:
+            self.reset()
 
     @property
     def missed(self) -> int:
@@ -235,6 +303,31 @@ class RemoteSource:
         self._client.start(seed=self._beginning.seed, clock=self._clock, keep=True)
         self._count_anew()
 
+    def save(self) -> bytes:
+        """The state on the server, downloaded."""
+        return self._client.snapshot()
+
+    def load(self, snapshot: bytes) -> None:
+        """Raises ServerError for a snapshot that the server does not take."""
+        self._client.load_snapshot(snapshot)
+        self._count_anew()
+
+    def rewind(self, ticks: int) -> int:
+        """On the server."""
+        try:
+            undone = self._client.rewind(ticks)
+        except ServerError as error:
+            if error.code == "not_found":
+                return 0
+            raise
+        self._count_anew()
+        return undone
+
+    def fork(self) -> "RemoteSource":
+        """A second connection to the same server. Raises ServerError if it has no room."""
+        second = self._client.second(self._client.fork())
+        return RemoteSource(second, self._beginning, keep=True)
+
     def close(self) -> None:
         """Leave the server."""
         self._client.close()
@@ -246,4 +339,14 @@ class RemoteSource:
     def _show(self, frame: RemoteFrame) -> Picture:
         self._missed = frame.header.missed
         is_alarm = bool(frame.header.flags & wire.ALARM)
-        return Picture(frame=frame.frame, is_alarm=is_alarm, action_ms=frame.latency_ms)
+        return Picture(
+            frame=frame.frame,
+            sound=frame.sound if len(frame.sound) else None,
+            is_alarm=is_alarm,
+            action_ms=frame.latency_ms,
+            objects=frame.objects if len(frame.objects) else None,
+        )
+
+
+def _whole(rate: float | None) -> int | None:
+    return None if rate is None else round(rate)

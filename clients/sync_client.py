@@ -46,10 +46,11 @@ class _Loop:
 class Client:
     """One player on a server; see AsyncClient, whose methods these are."""
 
-    def __init__(self, loop: _Loop, client: AsyncClient) -> None:
-        """Use `connect`."""
+    def __init__(self, loop: _Loop, client: AsyncClient, where: dict[str, Any]) -> None:
+        """Use `connect`, whose arguments are `where`."""
         self._loop = loop
         self._client = client
+        self._where = where
 
     @classmethod
     def connect(
@@ -67,7 +68,8 @@ class Client:
             url, token=token, timeout=timeout, resume=resume, watch=watch
         )
         try:
-            return cls(loop, loop.run(connecting))
+            where = {"url": url, "token": token, "timeout": timeout}
+            return cls(loop, loop.run(connecting), where)
         except BaseException:
             loop.close()
             raise
@@ -127,6 +129,10 @@ class Client:
     def fork(self) -> str:
         """A second game with the same present; the token with which `connect` takes it up."""
         return self._loop.run(self._client.fork())
+
+    def second(self, resume: str) -> Self:
+        """Another session on the same server, which takes up the game that `fork` made."""
+        return self.connect(**self._where, resume=resume)
 
     def record(self, on: bool) -> str | None:
         """Switch the recording on the server on or off; the name that its files begin with."""

@@ -2,11 +2,13 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from enum import Enum, auto
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 import pygame
 
+from worldsim.clients.boxes import draw_boxes
 from worldsim.clients.keys import DOWN, FIRE, LEFT, RIGHT, UP, choose
 from worldsim.clients.source import Facts, Picture
 
@@ -24,6 +26,7 @@ HELD = {
 MAX_SCALE = 8
 OVERLAY_EVERY = 15  # frames between two renderings of the numbers
 WHITE, SHADE = (255, 255, 255), (0, 0, 0, 150)
+GAP = 6  # pixels between two views, and above the one that has the keys
 
 
 class Command(Enum):
@@ -34,6 +37,12 @@ class Command(Enum):
     PAUSE = auto()
     STEP = auto()
     SAVE_PICTURE = auto()
+    MUTE = auto()
+    SHOW_OBJECTS = auto()
+    SAVE = auto()
+    LOAD = auto()
+    FORK = auto()
+    SWITCH = auto()
 
 
 COMMANDS = {
@@ -42,6 +51,12 @@ COMMANDS = {
     pygame.K_p: Command.PAUSE,
     pygame.K_n: Command.STEP,
     pygame.K_F12: Command.SAVE_PICTURE,
+    pygame.K_m: Command.MUTE,
+    pygame.K_TAB: Command.SHOW_OBJECTS,
+    pygame.K_F5: Command.SAVE,
+    pygame.K_F9: Command.LOAD,
+    pygame.K_F6: Command.FORK,
+    pygame.K_F7: Command.SWITCH,
 }
 
 
@@ -73,10 +88,17 @@ class Window:
         self._badge = self._label("AI-generated")
         self._line: pygame.Surface | None = None
         self._shown = 0
+        self._shows_objects = False
         self._held: dict[int, str] = {}  # pygame key -> what it means
         self._tapped: set[str] = set()  # went down since the last look, maybe up again
         self._code: int | None = None  # a number key: the code itself
         self._commands: list[Command] = []
+        self._is_back_held = self._is_back_tapped = False
+
+    def wants_back(self) -> bool:
+        """Whether Backspace is held, or was tapped since the last time."""
+        tapped, self._is_back_tapped = self._is_back_tapped, False
+        return tapped or self._is_back_held
 
     def read(self) -> int:
         """The action that the keys ask for now; a tap between two looks counts for one."""
@@ -99,23 +121,38 @@ class Window:
         for event in pygame.event.get():
             self._take(event)
 
-    def show(self, picture: Picture, line: str) -> None:
-        """Put a picture on the screen, with the numbers in `line` and the badge over it."""
+    def show(
+        self, pictures: Sequence[Picture], line: str, *, focus: int = 0, is_news: bool = False
+    ) -> None:
+        """Put pictures on the screen side by side, with `line` over them; it is drawn now and then
+        unless it `is_news`. Of several, the one with the index `focus` is marked."""
         height, width = self._facts.frame_size
-        screen = self._screen
-        scale = max(1, min(screen.get_width() // width, screen.get_height() // height))
-        size = (width * scale, height * scale)
-        left, top = (screen.get_width() - size[0]) // 2, (screen.get_height() - size[1]) // 2
-        frame = pygame.image.frombuffer(picture.frame.tobytes(), (width, height), "RGB")
+        screen, count = self._screen, len(pictures)
+        room = (screen.get_width() - (count - 1) * GAP) // count
+        scale = max(1, min(room // width, screen.get_height() // height))
+        across, down = width * scale, height * scale
+        left = (screen.get_width() - count * across - (count - 1) * GAP) // 2
+        top = (screen.get_height() - down) // 2
         screen.fill((0, 0, 0))
-        screen.blit(pygame.transform.scale(frame, size), (left, top))
-        if self._line is None or self._shown % OVERLAY_EVERY == 0 or line.startswith("paused"):
+        for i, picture in enumerate(pictures):
+            corner = (left + i * (across + GAP), top)
+            frame = pygame.image.frombuffer(picture.frame.tobytes(), (width, height), "RGB")
+            screen.blit(pygame.transform.scale(frame, (across, down)), corner)
+            if self._shows_objects and picture.objects is not None:
+                draw_boxes(screen, self._font, picture.objects, (*corner, across, down))
+            badge = self._badge.get_rect(bottomright=(corner[0] + across - 4, top + down - 4))
+            screen.blit(self._badge, badge)
+            if count > 1 and i == focus:
+                pygame.draw.rect(screen, WHITE, (corner[0], top, across, GAP // 2))
+        if self._line is None or self._shown % OVERLAY_EVERY == 0 or is_news:
             self._line = self._label(line)
         screen.blit(self._line, (left + 4, top + 4))
-        right, bottom = left + size[0] - 4, top + size[1] - 4
-        screen.blit(self._badge, self._badge.get_rect(bottomright=(right, bottom)))
         pygame.display.flip()
         self._shown += 1
+
+    def toggle_objects(self) -> None:
+        """Show the boxes of objects from the next picture on, or no longer."""
+        self._shows_objects = not self._shows_objects
 
     def close(self) -> None:
         """Close the window."""
@@ -130,12 +167,14 @@ class Window:
             self._release(event.key)
         elif event.type == pygame.WINDOWFOCUSLOST:  # the releases go to another window
             self._held.clear()
-            self._code = None
+            self._code, self._is_back_held = None, False
 
     def _press(self, key: int) -> None:
         if key in HELD:
             self._held[key] = HELD[key]
             self._tapped.add(HELD[key])
+        elif key == pygame.K_BACKSPACE:
+            self._is_back_held = self._is_back_tapped = True
         elif key in COMMANDS:
             self._commands.append(COMMANDS[key])
         elif pygame.K_1 <= key <= pygame.K_9 and key - pygame.K_1 < self._facts.num_actions:
@@ -143,6 +182,8 @@ class Window:
 
     def _release(self, key: int) -> None:
         self._held.pop(key, None)
+        if key == pygame.K_BACKSPACE:
+            self._is_back_held = False
         if self._code is not None and key - pygame.K_1 == self._code:
             self._code = None
 

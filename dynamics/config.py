@@ -1,6 +1,7 @@
 """Shape of the dynamics model."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +22,18 @@ class DynamicsConfig:
     head_layers: int = 1  # per flow step
     max_flow: float = 16.0  # pixels that the picture may move in one tick
     expand: int = 2  # hidden width of the feed-forward layers, in widths
+    memory_every: int = 1  # layers of the trunk per layer with a memory; the last of them has it
+    bias: Literal["pairs", "offsets"] = "pairs"  # of attention; by offset, large grids need less
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise ValueError(
                 f"width must be a multiple of heads, got {self.width} and {self.heads}"
+            )
+        if self.trunk_layers % self.memory_every:
+            raise ValueError(
+                "trunk_layers must be a multiple of memory_every, "
+                f"got {self.trunk_layers} and {self.memory_every}"
             )
 
     @property

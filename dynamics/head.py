@@ -17,10 +17,12 @@ from dataclasses import dataclass
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from worldsim.dynamics.attention import SpatialAttention
 from worldsim.dynamics.config import DynamicsConfig
 from worldsim.dynamics.layers import FeedForward
+from worldsim.dynamics.matching import CELLS
 
 FLOW_CELLS = 4  # per token side
 STILL = 0.06  # pixels per tick: less is no motion
@@ -38,10 +40,14 @@ class Moved:
     latent: Tensor  # (B, P, C), of that picture
     features: Tensor  # (B, S, D), for the flow steps
     news: Tensor  # (B, P), logit that motion does not explain the token
+    flow: Tensor  # (B, 2, h, w) in pixels, by which it was moved
 
-    def compose(self, latent: Tensor, noise: Tensor) -> Tensor:
+    def compose(self, latent: Tensor, noise: Tensor | None) -> Tensor:
         """The predicted `latent` (B, P, C) where there is something new, else what was moved.
-        `noise` (B, P, C) decides the doubtful cases."""
+        `noise` (B, P, C) decides the doubtful cases; without it they are mixed, as a mean is."""
+        if noise is None:
+            new = torch.sigmoid(self.news)[..., None].to(latent.dtype)
+            return torch.lerp(self.latent.to(latent.dtype), latent, new)
         new = self.news + DOUBT * noise[..., 0] > 0
         return torch.where(new[..., None], latent, self.latent)
 
@@ -81,26 +87,40 @@ class Mover(nn.Module):
         d = config.width
         self.config = config
         self.read = nn.Linear(2 * config.channels, d)
+        self.motion = nn.Linear(3 * CELLS**2, d)
         self.context = nn.Linear(d, d)
         self.layers = nn.ModuleList(HeadLayer(config) for _ in range(config.mover_layers))
         self.norm = nn.RMSNorm(d, elementwise_affine=False)
         self.flow = nn.Linear(d, 2 * FLOW_CELLS**2)
+        self.keep = nn.Linear(d, 2 * FLOW_CELLS**2)  # how much of the last motion goes on
         self.look = nn.Linear(2 * config.channels, d)
         self.look_layers = nn.ModuleList(HeadLayer(config) for _ in range(config.look_layers))
         self.news = nn.Linear(d, 1)
         nn.init.zeros_(self.flow.weight)
         nn.init.zeros_(self.flow.bias)
+        nn.init.zeros_(self.keep.weight)
+        nn.init.zeros_(self.keep.bias)
 
     def forward(
-        self, context: Tensor, latent: Tensor, before: Tensor, condition: Tensor, move: Move
+        self,
+        context: Tensor,
+        latent: Tensor,
+        before: Tensor,
+        motion: Tensor,
+        condition: Tensor,
+        move: Move,
     ) -> Moved:
-        """(B, S, D), (B, P, C) twice, (B, D)."""
+        """(B, S, D), (B, P, C) twice, (B, 3, h, w) from `match`, (B, D)."""
         c = self.config
         x = self.read(torch.cat([latent, latent - before], dim=-1))
+        seen = torch.cat([motion[:, :2] / 4, 5 * motion[:, 2:].clamp(max=0.3)], dim=1)
+        x = x + self.motion(_by_token(seen, CELLS))
         x = with_registers(x, c) + self.context(context)
         for layer in self.layers:
             x = layer(x, condition)
-        flow = self.flow(self.norm(x[:, : c.num_tokens])).float()
+        told = self.norm(x[:, : c.num_tokens])
+        last = F.interpolate(motion[:, :2], scale_factor=FLOW_CELLS // CELLS, mode="bilinear")
+        flow = self.flow(told).float() + self.keep(told).float() * _by_token(last, FLOW_CELLS)
         flow = c.max_flow * torch.tanh(flow / c.max_flow)
         # what rests must rest to the pixel; the gradient passes, or nothing would begin to move
         flow = flow - torch.where(flow.abs() < STILL, flow, 0.0).detach()
@@ -112,7 +132,7 @@ class Mover(nn.Module):
         for layer in self.look_layers:
             x = layer(x, condition)
         news = self.news(self.norm(x[:, : c.num_tokens]))[..., 0]
-        return Moved(picture, seen, x, news.float())
+        return Moved(picture, seen, x, news.float(), flow)
 
 
 class Head(nn.Module):
@@ -131,11 +151,18 @@ class Head(nn.Module):
         nn.init.zeros_(self.write.bias)
 
     def move(
-        self, context: Tensor, latent: Tensor, before: Tensor, action: Tensor, move: Move
+        self,
+        context: Tensor,
+        latent: Tensor,
+        before: Tensor,
+        motion: Tensor,
+        action: Tensor,
+        move: Move,
     ) -> Moved:
         """Once per tick, whatever the number of flow steps: context (B, S, D) from the trunk;
-        latent and before (B, P, C), the last two; action (B,)."""
-        return self.mover(context, latent, before, self.action(action), move)  # type: ignore[no-any-return]
+        latent and before (B, P, C), the last two; motion (B, 3, h, w), how the last picture came
+        from the one before (`match`); action (B,)."""
+        return self.mover(context, latent, before, motion, self.action(action), move)  # type: ignore[no-any-return]
 
     def forward(self, noisy: Tensor, clock: Tensor, moved: Moved, action: Tensor) -> Tensor:
         """Predict the next latent.
@@ -156,7 +183,12 @@ class Head(nn.Module):
         return moved.latent + change
 
 
+def _by_token(x: Tensor, cells: int) -> Tensor:
+    """(B, C, rows * cells, columns * cells) -> (B, P, C * cells * cells)."""
+    return rearrange(x, "b c (h y) (w x) -> b (h w) (c y x)", y=cells, x=cells)
+
+
 def with_registers(tokens: Tensor, config: DynamicsConfig) -> Tensor:
     """(B, P, D) -> (B, S, D): zeros for the places that are not on the screen."""
-    empty = tokens.new_zeros(len(tokens), config.registers, tokens.shape[-1])
+    empty = tokens.new_zeros(tokens.shape[0], config.registers, tokens.shape[-1])
     return torch.cat([tokens, empty], dim=1)

@@ -24,6 +24,7 @@ from worldsim.dynamics.attention import SpatialAttention
 from worldsim.dynamics.config import DynamicsConfig
 from worldsim.dynamics.head import Head, Move, Moved, with_registers
 from worldsim.dynamics.layers import FeedForward
+from worldsim.dynamics.matching import halved, shifted, still
 
 CODE_SIZE = 8  # numbers in which codes are told apart
 SHARPNESS = 8.0  # of the soft choice: closeness to a code is between minus this and this
@@ -77,6 +78,7 @@ class LatentActions(nn.Module):
 
     def __init__(self, config: DynamicsConfig) -> None:
         super().__init__()
+        self.config = config
         self.encoder = ActionEncoder(config)
         self.places = nn.Parameter(0.02 * torch.randn(config.num_places, config.width))
         self.decoder = Head(replace(config, mover_layers=2))
@@ -86,7 +88,8 @@ class LatentActions(nn.Module):
         -> the next latent, and the moved picture."""
         told = code.to(latent.dtype) @ self.decoder.action.weight[:-1]
         context = self.places + told[:, None]
-        moved = self.decoder.mover(context, latent, latent, told, move)
+        at_rest = still(len(latent), (self.config.rows, self.config.columns), latent)
+        moved = self.decoder.mover(context, latent, latent, at_rest, told, move)
         clock = latent.new_tensor([0.0, 1.0, 0.0]).expand(len(latent), 3)
         return self.decoder.told(torch.zeros_like(latent), clock, moved, told), moved
 
@@ -95,14 +98,11 @@ def cost_volume(picture: Tensor, after: Tensor) -> Tensor:
     """How well each shift explains each part of the picture, two (B, 3, H, W) -> (B, M), each part
     with mean 0 over its shifts. Motion is plain to see in it, as in networks for optical flow
     (Sun et al. 2018, "PWC-Net"); a network that has to find it in latents takes for ever."""
-    gray, wanted = (F.avg_pool2d(x.mean(1, keepdim=True), 2) for x in (picture, after))
-    height, width = gray.shape[-2:]
-    (down, across), costs = REACH, []
-    padded = F.pad(gray, (across, across, down, down), mode="replicate")
-    for y in range(2 * down + 1):
-        for x in range(2 * across + 1):
-            error = (padded[..., y : y + height, x : x + width] - wanted).abs()
-            costs.append(F.adaptive_avg_pool2d(error, PARTS).flatten(1))
+    gray, wanted = (halved(x) for x in (picture, after))
+    costs = [
+        F.adaptive_avg_pool2d((moved - wanted).abs(), PARTS).flatten(1)
+        for moved in shifted(gray, REACH)
+    ]
     volume = -torch.stack(costs, dim=-1).add(0.01).log()
     return (volume - volume.mean(dim=-1, keepdim=True)).flatten(1)
 

@@ -12,11 +12,28 @@ left out (as in Mamba-3): the trunk is given the last change of the latent inste
 Shapes: B batch, T ticks, D width, H heads, E = D / H features of a head, N state size, Q chunk.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 CHUNK = 32  # ticks: the masked matrix is Q x Q per head
+
+
+# values (B, H, E), b and c (B, N), dt (B, H), a (H,) negative, state (B, H, E, N)
+# -> outputs (B, H, E), next state, in new tensors
+Update = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def update(
+    values: Tensor, b: Tensor, c: Tensor, dt: Tensor, a: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The recurrence, one tick; shapes as in `Update`, of which this is the specification."""
+    decay = torch.exp(dt * a)
+    written = torch.einsum("bhe,bn->bhen", dt[..., None] * values, b)
+    state = decay[..., None, None] * state + written
+    return torch.einsum("bhen,bn->bhe", state, c), state
 
 
 class Mamba2(nn.Module):
@@ -30,6 +47,7 @@ class Mamba2(nn.Module):
         self.step_bias = nn.Parameter(torch.zeros(heads))
         self.skip = nn.Parameter(torch.ones(heads))
         self.norm = nn.Parameter(torch.ones(width))
+        self.update: Update = update  # a backend may bring another
 
     def initial_state(self, batch: int) -> Tensor:
         """Memory of a world in which nothing has happened yet: (B, H, E, N) zeros."""
@@ -45,10 +63,7 @@ class Mamba2(nn.Module):
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """(B, D), (B, H, E, N) -> output (B, D), next state. `state` is left untouched."""
         gate, values, b, c, dt = self._project(x)
-        decay = torch.exp(dt * -torch.exp(self.log_rate))
-        update = torch.einsum("bhe,bn->bhen", dt[..., None] * values, b)
-        state = decay[..., None, None] * state + update
-        outputs = torch.einsum("bhen,bn->bhe", state, c)
+        outputs, state = self.update(values, b, c, dt, -torch.exp(self.log_rate), state)
         return self._finish(outputs, values, gate), state
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

@@ -1,8 +1,8 @@
 """The memory trunk: reads what happened, one tick at a time, and keeps what will matter.
 
-Per layer: attention over the places of a frame, a Mamba-2 state per place over time, a feed-forward
-layer. The trunk sees the clean latent and the action that led to it; it does not need the next
-action, so in play it runs after the frame has left.
+Per layer: attention over the places of a frame, a Mamba-2 state per place over time (in all layers
+or in every n-th), a feed-forward layer. The trunk sees the clean latent and the action that led to
+it; it does not need the next action, so in play it runs after the frame has left.
 
 Shapes: B batch, T ticks, P tokens, C channels, S places (tokens, then registers), D width.
 """
@@ -22,7 +22,7 @@ from worldsim.dynamics.ssm import Mamba2
 class TrunkState:
     """What the trunk remembers."""
 
-    memory: tuple[Tensor, ...]  # one (B, S, H, E, N) per layer
+    memory: tuple[Tensor, ...]  # one (B, S, H, E, N) per layer that has a memory
     latent: Tensor  # (B, P, C), the last latent that was read
 
 
@@ -53,6 +53,22 @@ class TrunkLayer(nn.Module):
         return x + self.feed(self.norms[2](x)), memory.unflatten(0, (b, s))
 
 
+class SpaceLayer(nn.Module):
+    """A layer without memory, between those that have one."""
+
+    def __init__(self, config: DynamicsConfig) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.RMSNorm(config.width) for _ in range(2))
+        self.space = SpatialAttention(config, conditioned=False)
+        self.feed = FeedForward(config.width, config.expand)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., S, D) -> (..., S, D)."""
+        lead = x.shape[:-2]
+        x = x + self.space(self.norms[0](x).flatten(0, -3)).unflatten(0, lead)
+        return x + self.feed(self.norms[1](x))  # type: ignore[no-any-return]
+
+
 class Trunk(nn.Module):
     def __init__(self, config: DynamicsConfig) -> None:
         super().__init__()
@@ -63,15 +79,19 @@ class Trunk(nn.Module):
         # one row more than there are actions: "unknown", for context without a record of keys
         self.action = nn.Embedding(config.num_actions + 1, d)
         self.level = nn.Linear(1, d)
-        self.layers = nn.ModuleList(TrunkLayer(config) for _ in range(config.trunk_layers))
+        self.layers = nn.ModuleList(
+            SpaceLayer(config) if i % config.memory_every else TrunkLayer(config)
+            for i in range(1, config.trunk_layers + 1)
+        )
         self.norm = nn.RMSNorm(d)
 
     def initial_state(self, batch: int) -> TrunkState:
         """Memory of a world in which nothing has happened yet."""
         c, s = self.config, self.config.num_places
         memory = tuple(
-            layer.time.initial_state(batch * s).unflatten(0, (batch, s))  # type: ignore[operator,union-attr]
+            layer.time.initial_state(batch * s).unflatten(0, (batch, s))
             for layer in self.layers
+            if isinstance(layer, TrunkLayer)
         )
         latent = self.places.new_zeros(batch, c.num_tokens, c.channels)
         return TrunkState(memory=memory, latent=latent)
@@ -87,10 +107,13 @@ class Trunk(nn.Module):
         """
         before = torch.cat([state.latent[:, None], latents[:, :-1]], dim=1)
         x = self._embed(latents, before, actions, levels)
-        memory = []
-        for layer, m in zip(self.layers, state.memory, strict=True):
-            x, m = layer(x, m)
-            memory.append(m)
+        then, memory = iter(state.memory), []
+        for layer in self.layers:
+            if isinstance(layer, SpaceLayer):
+                x = layer(x)
+            else:
+                x, m = layer(x, next(then))
+                memory.append(m)
         return self.norm(x), TrunkState(memory=tuple(memory), latent=latents[:, -1])
 
     def step(
@@ -98,10 +121,13 @@ class Trunk(nn.Module):
     ) -> tuple[Tensor, TrunkState]:
         """(B, P, C), (B,), (B,), state -> context (B, S, D), next state."""
         x = self._embed(latent, state.latent, action, level)
-        memory = []
-        for layer, m in zip(self.layers, state.memory, strict=True):
-            x, m = layer.step(x, m)  # type: ignore[operator]
-            memory.append(m)
+        then, memory = iter(state.memory), []
+        for layer in self.layers:
+            if isinstance(layer, SpaceLayer):
+                x = layer(x)
+            else:
+                x, m = layer.step(x, next(then))  # type: ignore[operator]
+                memory.append(m)
         return self.norm(x), TrunkState(memory=tuple(memory), latent=latent)
 
     def _embed(self, latent: Tensor, before: Tensor, action: Tensor, level: Tensor) -> Tensor:

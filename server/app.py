@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from websockets.asyncio.server import Server, serve
 
+from worldsim.costs import size_of_batch
 from worldsim.errors import MachineError, WorldsimError
 from worldsim.server.door import Door, select
 from worldsim.server.engine import Engine
@@ -22,7 +23,6 @@ from worldsim.server.metrics import Metrics
 from worldsim.server.protocol import MAX_MESSAGE
 from worldsim.server.recorder import mend
 from worldsim.server.scheduler import Scheduler
-from worldsim.server.slots import size_of_batch
 
 if TYPE_CHECKING:
     from worldsim.world import World

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from worldsim.costs import BUSY, Cost, Costs, measure, size_of_batch, time_tick
 from worldsim.errors import CheckpointError
-from worldsim.server.costs import BUSY, STEPS, Cost, Costs
-from worldsim.server.slots import Slot, gather, num_bytes, size_of_batch
+from worldsim.slots import Slot, gather, num_bytes
 
 if TYPE_CHECKING:
     from worldsim.state import WorldState
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("worldsim.server")
 T = TypeVar("T")
 
-MEASURED_TICKS = 6  # per size of batch, at start-up
 MOST_PLAYERS = 32  # that are ever computed together
 Choice = Callable[[], tuple[int, int]]  # (seq, action), asked for when the work begins
 
@@ -131,24 +130,20 @@ class Engine:
         state = self.world.reset()
         self.state_bytes = num_bytes(state)
         self._fitting = {name: (x.shape, x.dtype) for name, x in state.tensors().items()}
-        steps, fewest, most = self.world.flow_steps, STEPS[0], STEPS[-1]
-        one, cheap, dear = (self._time_tick(1, k) for k in (steps, fewest, most))
-        share = max(0.0, dear - cheap) / (most - fewest) / one  # of a flow step in a tick
-        found = {1: Cost(one, share * one)}
+        steps = self.world.flow_steps
+        one = measure(self.world, self._rows(1), steps)
+        share = one.step / one.tick
+        found = {1: one}
         while max(found) < MOST_PLAYERS and found[max(found)].tick <= BUSY * period:
-            took = self._time_tick(2 * max(found), steps)
+            took = time_tick(self.world, self._rows(2 * max(found)), steps)
             found[2 * max(found)] = Cost(took, share * took)
         return Costs(found, steps)
 
-    def _time_tick(self, players: int, steps: int) -> float:
-        """Seconds of a tick: the second best of a few, so neither luck nor a disturbance."""
-        state = self.world.reset(batch=max(players, self._least_rows))
-        ticks = []
-        for _ in range(MEASURED_TICKS):
-            began = time.perf_counter()
-            state, _ = self.world.step(state, 0, flow_steps=steps)
-            ticks.append(time.perf_counter() - began)
-        return sorted(ticks)[1]
+    def _rows(self, players: int) -> "WorldState":
+        """A batch of so many players, or of the least number of rows, for which all is ready."""
+        rows = max(players, self._least_rows)
+        self.world.prepare(rows)
+        return self.world.reset(batch=rows)
 
     def _predict(self, turns: list[Turn], steps: int) -> list[Batch]:
         everyone = list(range(len(turns)))

@@ -11,13 +11,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from worldsim.history import History
 from worldsim.server import protocol as wire
 from worldsim.server.engine import Shown
 from worldsim.server.flow import Mailbox
-from worldsim.server.history import History
 from worldsim.server.media import QUALITY
 from worldsim.server.outlet import Outlet
-from worldsim.server.slots import Slot
+from worldsim.slots import Slot
 
 if TYPE_CHECKING:
     from worldsim.server.recorder import Recorder

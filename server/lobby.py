@@ -8,10 +8,10 @@ import asyncio
 import secrets
 from pathlib import Path
 
+from worldsim.history import History
 from worldsim.server import protocol as wire
 from worldsim.server.engine import Engine
 from worldsim.server.game import Game, Refused, Seat
-from worldsim.server.history import History
 from worldsim.server.metrics import Metrics
 from worldsim.server.outlet import Goodbye
 

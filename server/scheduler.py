@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worldsim.costs import Costs
 from worldsim.server import protocol as wire
-from worldsim.server.costs import Costs
 from worldsim.server.engine import Batch, Engine, Shown, Turn
 from worldsim.server.game import Game
 from worldsim.server.media import encode_picture, encode_sound

@@ -154,7 +154,7 @@ def test_labels_do_not_fit_a_world_without_codes(
     config = replace(CONFIG, learned_actions=False)
     write_world(folder, config, WorldModel(config))
 
-    recordings = root / "tests" / "fixtures" / "doom-hall"
+    recordings = root / "tests" / "data" / "doom-hall"
     assert main(["actions", str(folder), "--fit", str(recordings)]) == 3
     assert "its actions are labelled; there is no code to fit" in capsys.readouterr().err
     assert main(["actions", str(folder), "--fit", "nowhere"]) == 3

@@ -61,8 +61,8 @@ def warp(picture: Tensor, flow: Tensor, *, mode: str = "bilinear") -> Tensor:
     x = torch.arange(width, device=picture.device, dtype=torch.float32)
     # fp32: a pixel position needs more than the 8 bits of bfloat16's mantissa
     flow = flow.float()
-    grid_x = (flow[:, 0] + x) * (2 / (width - 1)) - 1
-    grid_y = (flow[:, 1] + y[:, None]) * (2 / (height - 1)) - 1
-    grid = torch.stack([grid_x, grid_y], dim=-1)
+    place = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+    scale = place.new_tensor([2 / (width - 1), 2 / (height - 1)])
+    grid = (flow.permute(0, 2, 3, 1) + place) * scale - 1
     picture = picture.float()
     return F.grid_sample(picture, grid, mode=mode, padding_mode="border", align_corners=True)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldsim.tokenizer.blocks import Conv, Residual, carry
-from worldsim.tokenizer.config import STEM, TokenizerConfig
+from worldsim.tokenizer.config import TokenizerConfig
 
 GATE = 0.02  # mean square difference of two tokens at which the gate is two thirds open
 
@@ -36,9 +36,9 @@ class Decoder(nn.Module):
         self.middle = Residual(middle, hidden[1])
         self.to_fine = Conv(middle, 4 * fine, 1)
         self.flow = Conv(fine, 2, 3)
-        self.carry = Conv(3 * STEM * STEM, fine, 1)
+        self.carry = Conv(3 * config.stem**2, fine, 1)
         self.fine = nn.Sequential(Residual(fine, hidden[0]), nn.SiLU())
-        self.paint = Conv(fine, 4 * STEM * STEM, 1)
+        self.paint = Conv(fine, 4 * config.stem**2, 1)
         nn.init.zeros_(self.flow.weight)
 
     def cleared(self, batch: int) -> Tensor:
@@ -59,8 +59,9 @@ class Decoder(nn.Module):
         limit = self.config.max_flow
         flow = limit * torch.tanh(self.flow(x).float() / limit)
         moved = carry(picture, flow * _resize(gate, flow))
-        x = self.fine(x + self.carry(F.pixel_unshuffle(moved, STEM)))
-        paint, mask = F.pixel_shuffle(self.paint(x), STEM).float().split([3, 1], dim=1)
+        x = self.fine(x + self.carry(F.pixel_unshuffle(moved, self.config.stem)))
+        painted = F.pixel_shuffle(self.paint(x), self.config.stem).float()
+        paint, mask = painted.split([3, 1], dim=1)
         return torch.lerp(moved, paint, torch.sigmoid(mask) * _resize(gate, paint))
 
 

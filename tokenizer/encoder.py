@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldsim.tokenizer.blocks import Conv, Residual
-from worldsim.tokenizer.config import PATCH, TokenizerConfig
+from worldsim.tokenizer.config import TokenizerConfig
 
 
 class Encoder(nn.Module):
@@ -22,8 +22,8 @@ class Encoder(nn.Module):
         width, hidden = config.encoder_width, config.encoder_hidden
         self.channels = config.channels
         self.layers = nn.Sequential(
-            nn.PixelUnshuffle(PATCH),
-            Conv(3 * PATCH * PATCH, width, 1),
+            nn.PixelUnshuffle(config.patch),
+            Conv(3 * config.patch**2, width, 1),
             Residual(width, hidden),
             Residual(width, hidden),
             nn.SiLU(),

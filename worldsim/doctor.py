@@ -2,7 +2,8 @@
 
 `report` only looks: package versions, cores, the sound library that games need, a display, the
 worlds in the package, and the last probe. `probe` measures (and imports torch): a matrix product, a
-convolution, and the frame time of the default world; the result is kept in the cache folder.
+convolution, and the default world's frame time with every backend, which it builds; the result is
+kept in the cache folder, and `--backend auto` reads it.
 """
 
 import ctypes.util
@@ -25,11 +26,13 @@ PACKAGES = {  # what each is for
     "gymnasium": "needed",
     "pygame-ce": "window; extra [play]",
     "vizdoom": "recording games; extra [games]",
+    "openvino": "quicker on a CPU; extra [openvino]",
     "mamba-ssm": "GPU kernels; extra [cuda]",
     "diffusers": "start scenes; extra [diffusers]",
 }
 DEFAULT_WORLD = "doom-hall"
-PROBE_FRAMES = 60
+PROBE_TICKS = 250  # of every backend
+FOLLOWED_TICKS = 60  # in which a backend has to say what torch says
 
 
 def report() -> dict[str, object]:
@@ -139,8 +142,9 @@ def cached_probe() -> dict[str, object] | None:
     return found if isinstance(found, dict) else None
 
 
-def probe() -> dict[str, object]:
-    """Measure this machine, keep the result, return it."""
+def probe(world: str | None = None) -> dict[str, object]:
+    """Measure this machine with `world`, by default the one that ships; build every backend for
+    it, keep the result, return it."""
     from worldsim.runtime import prepare
 
     prepare(threads=1)
@@ -152,10 +156,12 @@ def probe() -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         **_kernels(),
-        "world": _world_speed(DEFAULT_WORLD) if DEFAULT_WORLD in shipped_worlds() else None,
     }
+    if world is None and DEFAULT_WORLD in shipped_worlds():
+        world = DEFAULT_WORLD
+    result["backends"] = None if world is None else _backends(world)
     folder = cache_dir()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     (folder / "probe.json").write_text(json.dumps(result) + "\n", encoding="utf-8")
     return result
 
@@ -185,11 +191,24 @@ def _best_seconds(call: Callable[[], object], repeats: int = 30) -> float:
     return best
 
 
-def _world_speed(name: str) -> dict[str, object]:
-    """Latency of the default world over a few frames, one thread."""
-    from worldsim.benchmarks.latency import measure_latency
+def _backends(name: str) -> dict[str, object]:
+    """Every backend that runs here, measured in turns, and the quickest that agrees with torch."""
+    from worldsim.backends.choice import is_possible
+    from worldsim.backends.names import BACKENDS
+    from worldsim.backends.store import fingerprint
+    from worldsim.benchmarks.backends import measure_backends, quickest
     from worldsim.world import World
 
-    figures = measure_latency(World.load(name), frames=PROBE_FRAMES, flow_steps=2)
-    kept = ("p50_ms", "p99_ms", "busy_ms", "budget_ms")
-    return {"name": name, **{key: figures[key] for key in kept}}
+    possible = [backend for backend in BACKENDS if is_possible(backend)]
+    if "openvino" in possible and "compiled" in possible:
+        possible.remove("compiled")  # minutes to build, and never near it (docs/decisions/0010)
+    loaded = {backend: World.load(name, backend=backend) for backend in possible}
+    running = {backend: world for backend, world in loaded.items() if world.backend == backend}
+    rows = measure_backends(running, ticks=PROBE_TICKS, followed=FOLLOWED_TICKS)
+    return {
+        "choice": quickest(rows),
+        "world": name,
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "fingerprint": fingerprint(),
+        "rows": rows,
+    }

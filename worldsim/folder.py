@@ -18,9 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from worldsim.dynamics import DynamicsConfig
+from worldsim.dynamics import DynamicsConfig, ObjectsConfig
+from worldsim.dynamics.sound import SoundDynamicsConfig
 from worldsim.errors import CheckpointError
+from worldsim.sound import SoundConfig
 from worldsim.tokenizer import TokenizerConfig
+from worldsim.tokenizer.sound import CodecConfig
 from worldsim.tokenizer.student import FeaturesConfig
 
 FORMAT_VERSION = 1
@@ -41,9 +44,12 @@ class WorldConfig:
     bindings: dict[str, int]  # control -> code
     tokenizer: TokenizerConfig
     dynamics: DynamicsConfig
+    sound: SoundConfig | None = None  # None: a silent world
+    objects: ObjectsConfig | None = None  # slots, if the world has any
     features: FeaturesConfig | None = None  # None: no student of phi, no alarm
     noise_scale: float = 1.0  # of the noise that frames are sampled from; less is calmer
     learned_actions: bool = False  # the codes were learned, and model.safetensors can infer them
+    keyframes: int = 0  # pictures of what left the view that are kept; 0: none
     start_actions: list[int] = field(default_factory=list)  # between the frames of the start clip
     training: dict[str, Any] = field(default_factory=dict)  # the account that the model card tells
 
@@ -95,10 +101,14 @@ def read_config(folder: Path) -> WorldConfig:
     parts: dict[str, type] = {
         "tokenizer": TokenizerConfig,
         "dynamics": DynamicsConfig,
+        "objects": ObjectsConfig,
         "features": FeaturesConfig,
     }
     for key, kind in parts.items():
         _refuse_unknown(raw.get(key, {}), kind, f"{path}: {key}.")
+    if isinstance(raw.get("sound"), dict):
+        for key, kind in {"codec": CodecConfig, "dynamics": SoundDynamicsConfig}.items():
+            _refuse_unknown(raw["sound"].get(key, {}), kind, f"{path}: sound.{key}.")
     config = _convert(raw, WorldConfig, str(path))
     _refuse_contradictions(config, str(path))
     return config
@@ -126,15 +136,21 @@ def _refuse_unknown(raw: Any, kind: type, where: str) -> None:
 def _refuse_contradictions(config: WorldConfig, where: str) -> None:
     """What every part alone allows, but not all of them together."""
     parts: dict[str, Any] = {"tokenizer": config.tokenizer, "dynamics": config.dynamics}
+    if config.sound is not None:
+        parts |= {"sound.codec": config.sound.codec, "sound.dynamics": config.sound.dynamics}
+    if config.objects:
+        parts["objects"] = config.objects
     for part, value in parts.items():
         for key, number in asdict(value).items():
             for single in number if isinstance(number, tuple) else (number,):
-                if single <= 0:
+                if isinstance(single, (int, float)) and single <= 0:
                     raise CheckpointError(f"{where}: {part}.{key} must be > 0, got {single}")
     if config.features is not None and config.features.size <= 0:
         raise CheckpointError(f"{where}: features.size must be > 0, got {config.features.size}")
     if not 0 < config.fps < float("inf"):
         raise CheckpointError(f"{where}: fps must be > 0 and finite, got {config.fps}")
+    if config.keyframes < 0:
+        raise CheckpointError(f"{where}: keyframes must be >= 0, got {config.keyframes}")
     rows, columns = config.tokenizer.grid
     wanted = {
         "rows": rows,
@@ -148,10 +164,32 @@ def _refuse_contradictions(config: WorldConfig, where: str) -> None:
                 f"{where}: dynamics.{key} is {getattr(config.dynamics, key)}, "
                 f"but the tokenizer and the actions need {value}"
             )
+    if config.sound is not None:
+        _refuse_wrong_sound(config, config.sound, where)
     for control, code in config.bindings.items():
         if not 0 <= code < len(config.actions):
             raise CheckpointError(
                 f"{where}: bindings.{control} must be < {len(config.actions)}, got {code}"
+            )
+
+
+def _refuse_wrong_sound(config: WorldConfig, sound: SoundConfig, where: str) -> None:
+    codec, wanted = sound.codec, config.tokenizer
+    rate = round(codec.samples * config.fps)
+    if not rate == codec.sample_rate == config.sample_rate:
+        raise CheckpointError(
+            f"{where}: sample_rate and sound.codec.sample_rate must be {rate}, "
+            f"{codec.samples} samples at {config.fps:g} Hz, "
+            f"got {config.sample_rate} and {codec.sample_rate}"
+        )
+    needed = {"tokens": wanted.num_tokens, "channels": wanted.channels}
+    needed |= {"num_actions": len(config.actions), "groups": codec.groups}
+    needed |= {"digits": codec.digits, "levels": codec.levels}
+    for key, value in needed.items():
+        if getattr(sound.dynamics, key) != value:
+            raise CheckpointError(
+                f"{where}: sound.dynamics.{key} is {getattr(sound.dynamics, key)}, "
+                f"but the tokenizer, the actions and the codec need {value}"
             )
 
 

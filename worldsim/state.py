@@ -12,20 +12,34 @@ import torch
 from torch import Tensor
 
 from worldsim.dynamics import TrunkState
+from worldsim.dynamics.recall import Keyframes
+from worldsim.sound import SoundState
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorldState:
     """The state of B players. Shapes: L layers of the trunk, S places, H heads, E features of a
-    head, N state size, P tokens, C channels, D width."""
+    head, N state size, P tokens, C channels, D width, h w cells."""
 
     memory: Tensor  # (B, L, S, H, E, N), the trunk's Mamba states
     latent: Tensor  # (B, P, C), what is shown now
     before: Tensor  # (B, P, C), what was shown a tick earlier
+    motion: Tensor  # (B, 3, h, w), how what is shown came from what was shown before (`match`)
     context: Tensor  # (B, S, D), what the trunk made of everything so far
     picture: Tensor  # (B, 3, H, W) in [-1, 1], what is shown now, in floats
     tick: Tensor  # int64 (B,), ticks since the world began
     seed: Tensor  # int64 (B,); with the tick it determines the noise of the next frame
+    # of a world with sound (worldsim/sound.py):
+    audio: Tensor | None = None  # (B, D), what is heard now
+    audio_memory: Tensor | None = None  # (B, W)
+    audio_head: Tensor | None = None  # (B, W)
+    audio_tail: Tensor | None = None  # (B, hop), samples that the next tick begins with
+    slots: Tensor | None = None  # (B, K, D), the objects, if the world has any
+    # of worlds with keyframes, M of them; None in others (dynamics/recall.py)
+    keyframes: Tensor | None = None  # uint8 (B, M, 3, H, W)
+    keyframe_poses: Tensor | None = None  # (B, M, 2)
+    keyframe_pose: Tensor | None = None  # (B, 2), of the view now
+    keyframe_count: Tensor | None = None  # int64 (B,), how many were ever kept
 
     @property
     def batch(self) -> int:
@@ -36,6 +50,21 @@ class WorldState:
     def trunk(self) -> TrunkState:
         """The part that the trunk carries on."""
         return TrunkState(memory=tuple(self.memory.unbind(dim=1)), latent=self.latent)
+
+    @property
+    def sound(self) -> SoundState | None:
+        """What was heard so far, None in a world without sound."""
+        named = {f.name: getattr(self, f.name) for f in fields(SoundState)}
+        return None if None in named.values() else SoundState(**named)
+
+    @property
+    def kept(self) -> Keyframes | None:
+        """The keyframes; None in a world that has none."""
+        pictures, poses = self.keyframes, self.keyframe_poses
+        pose, count = self.keyframe_pose, self.keyframe_count
+        if pictures is None or poses is None or pose is None or count is None:
+            return None
+        return Keyframes(pictures=pictures, poses=poses, pose=pose, count=count)
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name; `WorldState(**tensors)` is the inverse. What this world has no
@@ -51,9 +80,19 @@ class WorldState:
         """The same moment for `batch` players, from a batch of one."""
         return self._map(lambda x: x.expand(batch, *x.shape[1:]))
 
+    def room(self, batch: int) -> "WorldState":
+        """A state of `batch` players with nothing in it yet, in memory of its own."""
+        return self._map(lambda x: x.new_empty(batch, *x.shape[1:]))
+
     def without_memory(self) -> "WorldState":
         """The same moment with the trunk's memory of the past wiped."""
         return replace(self, memory=torch.zeros_like(self.memory))
+
+    def without_keyframes(self) -> "WorldState":
+        """The same moment with no keyframe kept."""
+        if self.keyframe_count is None:
+            return self
+        return replace(self, keyframe_count=torch.zeros_like(self.keyframe_count))
 
     @staticmethod
     def stack(states: Sequence["WorldState"]) -> "WorldState":
@@ -63,3 +102,13 @@ class WorldState:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "WorldState":
         return WorldState(**{k: change(v) for k, v in self.tensors().items()})
+
+
+def keyframe_tensors(kept: Keyframes) -> dict[str, Tensor]:
+    """The fields of a WorldState that hold `kept`."""
+    return {
+        "keyframes": kept.pictures,
+        "keyframe_poses": kept.poses,
+        "keyframe_pose": kept.pose,
+        "keyframe_count": kept.count,
+    }

@@ -6,8 +6,8 @@ A tick has two halves. `predict` is late: it needs the action, and the frame com
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -16,18 +16,26 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from worldsim import start
+from worldsim import objects, start
+from worldsim.backends.choice import open_parts
+from worldsim.backends.parts import Parts
 from worldsim.codes import infer_codes
-from worldsim.dynamics import Dynamics
+from worldsim.costs import Pace, measure
+from worldsim.dynamics import Dynamics, Moved, draw
 from worldsim.dynamics.flow import STEPS
 from worldsim.dynamics.latent_actions import ActionEncoder
+from worldsim.dynamics.matching import match
+from worldsim.dynamics.objects import Objects
+from worldsim.dynamics.recall import Recall
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights
 from worldsim.snapshot import decode_state, encode_state
-from worldsim.state import WorldState
+from worldsim.sound import Sound, SoundState
+from worldsim.state import WorldState, keyframe_tensors
 from worldsim.tokenizer import Tokenizer, to_frames, to_pixels
 from worldsim.tokenizer.student import Student
 
 Frames = NDArray[np.uint8]
+MODES = {"fast": 1, "interactive": 4, "quality": 4}  # flow steps
 ENCODE_BATCH = 64  # frames that the encoder reads at once: bounds its memory
 
 
@@ -37,9 +45,11 @@ class Output:
 
     frame: Frames  # (B, H, W, 3)
     audio: NDArray[np.float32] | None = None  # (B, sample_rate / fps), -1..1
-    objects: NDArray[np.float32] | None = None  # (B, K, D)
+    # (B, K, D): x, y, width, height in parts of the frame, presence, then attributes
+    objects: NDArray[np.float32] | None = None
     alarm: NDArray[np.bool_] | None = None  # (B,)
     timing: dict[str, float] = field(default_factory=dict)  # ms per stage of this tick
+    flow_steps: int = 0  # that this frame was given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +61,10 @@ class Prediction:
     action: Tensor  # int64 (B,)
     latent: Tensor  # (B, P, C)
     picture: Tensor  # (B, 3, H, W)
+    seconds: float = 0.0  # that it took
+    sound: SoundState | None = None  # after the tick; None in a world without sound
+    slots: Tensor | None = None  # (B, K, D), where the action takes the objects
+    flow: Tensor | None = None  # (B, 2, h, w), by which the last picture was moved
 
     @property
     def is_finite(self) -> NDArray[np.bool_]:
@@ -65,16 +79,20 @@ class WorldModel(nn.Module):
     def __init__(self, config: WorldConfig) -> None:
         super().__init__()
         self.tokenizer = Tokenizer(config.tokenizer)
-        self.dynamics = Dynamics(config.dynamics)
+        self.dynamics = Dynamics(config.dynamics, config.objects)
         self.actions = ActionEncoder(config.dynamics) if config.learned_actions else None
+        self.sound = Sound(config.sound) if config.sound is not None else None
+        self.objects = Objects(config.objects, config.dynamics) if config.objects else None
         known = config.features
         self.features = Student(config.tokenizer, known.size) if known else None
+        self.recall = Recall(config.dynamics, config.keyframes) if config.keyframes else None
 
 
 class World:
     """A trained world. Get one from `World.load`; it holds weights only, all memory is in states.
 
-    `flow_steps` is K, the flow steps of a frame: 1 is fast, 2 and 4 are better.
+    `flow_steps` is K, the flow steps of a frame: 1 is fast, 2 and 4 are better. In the mode
+    "interactive" it is the most that a frame gets: fewer, when the tick would be late otherwise.
     """
 
     def __init__(
@@ -88,14 +106,32 @@ class World:
         self.flow_steps = 2
         self._folder = folder
         self._model = model
+        self._parts = Parts(model.dynamics, model.tokenizer)
         self._start: WorldState | None = None
+        self._adapts = False
+        self._paces: dict[int, Pace] = {}  # by number of players
 
     @classmethod
-    def load(cls, name: str | Path, device: str = "cpu", *, flow_steps: int = 2) -> Self:
+    def load(
+        cls,
+        name: str | Path,
+        device: str = "cpu",
+        *,
+        flow_steps: int | None = None,
+        mode: str | None = None,
+        backend: str = "torch",
+    ) -> Self:
         """A shipped world by name, a world folder, or OWNER/NAME on a model hub.
 
+        flow_steps: K, 2 by default, or as the mode says: "fast" is 1, "quality" 4, and
+        "interactive" at most 4, as many as leave each tick in its period.
+        backend: what computes the ticks; "auto" is what `worldsim doctor --probe` chose.
         Raises CheckpointError if there is none, or if it is damaged or of another format.
         """
+        if mode is not None and mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+        if flow_steps is None:
+            flow_steps = 2 if mode is None else MODES[mode]
         if flow_steps not in STEPS:
             raise ValueError(f"flow_steps must be one of {STEPS}, got {flow_steps}")
         folder = find_world(name)
@@ -104,12 +140,37 @@ class World:
         digest = read_weights(folder, model)
         world = cls(folder, config, model.to(device).eval().requires_grad_(False), digest)
         world.flow_steps = flow_steps
+        world._adapts = mode == "interactive"
+        world._parts = open_parts(
+            model.dynamics, model.tokenizer, backend=backend, world_hash=digest, device=device
+        )
         return world
+
+    @property
+    def backend(self) -> str:
+        """The name of what computes the ticks; torch from the moment at which another fails."""
+        return self._parts.backend
+
+    @torch.inference_mode()
+    def prepare(self, batch: int) -> None:
+        """Get the backend ready for so many players at once, which can take seconds; batches of
+        another size are left to torch. One player is prepared for by `load`."""
+        self._parts.prepare(batch)
 
     @property
     def num_actions(self) -> int:
         """A: actions are 0..A-1."""
         return len(self.actions)
+
+    @property
+    def objects(self) -> Objects | None:
+        """The network that follows objects, if the world has them."""
+        return self._model.objects
+
+    @property
+    def has_keyframes(self) -> bool:
+        """Whether it remembers pictures of what left the view."""
+        return self._model.recall is not None
 
     @torch.inference_mode()
     def reset(
@@ -139,7 +200,10 @@ class World:
         if len(seeds) != state.batch:
             raise ValueError(f"seed must be one int or {state.batch} ints, got {len(seeds)}")
         tensors = state.tensors() | {"seed": torch.tensor(seeds, device=self.device)}
-        return WorldState(**tensors)
+        state = WorldState(**tensors)
+        if self._adapts:
+            self._pace(state)
+        return state
 
     def step(
         self,
@@ -153,7 +217,9 @@ class World:
         prediction = self.predict(state, action, flow_steps=flow_steps, noise_scale=noise_scale)
         begun = time.perf_counter()
         state = self.advance(prediction)
-        prediction.output.timing["trunk_ms"] = 1e3 * (time.perf_counter() - begun)
+        took = 1e3 * (time.perf_counter() - begun)
+        timing = prediction.output.timing
+        timing["trunk_ms"] = took - timing.get("objects_ms", 0.0)
         return state, prediction.output
 
     @torch.inference_mode()
@@ -164,44 +230,74 @@ class World:
         *,
         flow_steps: int | None = None,
         noise_scale: float | None = None,
+        left: float | None = None,
     ) -> Prediction:
         """The late half of a tick: the frame that follows `action`, sampled in `flow_steps` steps
         from noise of `noise_scale`, the world's own if None. Noise of 0 is the deterministic
-        prediction: the mean of what may follow, softer than any of it."""
+        prediction: the mean of what may follow, softer than any of it. `left`: seconds in which the
+        tick has to be over, a period if None; only the mode "interactive" looks at it."""
         steps = self.flow_steps if flow_steps is None else flow_steps
+        if self._adapts and flow_steps is None:
+            steps = self._pace(state).steps(1.0 / self.fps if left is None else left)
         scale = self.config.noise_scale if noise_scale is None else noise_scale
         chosen = self._check_action(action, state.batch)
         begun = time.perf_counter()
-        tokenizer = self._model.tokenizer
-        latent, moved = self._model.dynamics.predict(
-            state.context,
-            state.latent,
-            state.before,
-            chosen,
-            partial(tokenizer.move, state.picture),
-            noise=self._noise(state, scale),
-            steps=steps,
+        slots = self._carry(state, chosen)
+        moved = Moved(
+            *self._parts.run(
+                "move",
+                self._model.dynamics.with_slots(state.context, slots),
+                state.latent,
+                state.before,
+                state.motion,
+                state.picture,
+                chosen,
+            )
         )
+
+        def refine(noisy: Tensor, clock: Tensor) -> Tensor:
+            inputs = (noisy, clock, moved.features, moved.latent, chosen)
+            return self._parts.run("refine", *inputs)[0]
+
+        latent = draw(refine, moved, noise=self._noise(state, scale), steps=steps)
+        latent, moved = self._recall(state, latent, moved)
         predicted = time.perf_counter()
-        picture = tokenizer.decoder(latent, moved.latent, moved.picture).clamp(-1, 1)
-        frame = to_frames(picture).cpu().numpy()
+        picture, shown = self._parts.run("paint", latent, moved.latent, moved.picture)
+        frame = shown.cpu().numpy()
         timing = {
             "head_ms": 1e3 * (predicted - begun),
             "decode_ms": 1e3 * (time.perf_counter() - predicted),
         }
+        audio, sound = self._hear(state, latent, chosen, timing)
         return Prediction(
-            output=Output(frame=frame, alarm=self._alarm(state, latent), timing=timing),
+            output=Output(
+                frame=frame,
+                audio=audio,
+                objects=self._shown(slots),
+                alarm=self._alarm(state, latent),
+                timing=timing,
+                flow_steps=steps,
+            ),
             state=state,
             action=chosen,
             latent=latent,
             picture=picture,
+            seconds=time.perf_counter() - begun,
+            sound=sound,
+            slots=slots,
+            flow=moved.flow,
         )
 
     @torch.inference_mode()
     def advance(self, prediction: Prediction) -> WorldState:
         """The early half: remember what was shown."""
-        p = prediction
-        return self._read(p.state, p.latent, p.picture, p.action)
+        p, begun = prediction, time.perf_counter()
+        state = self._read(p.state, p.latent, p.picture, p.action, p.sound, p.flow)
+        state = self._follow(state, p)
+        pace = self._paces.get(state.batch)
+        if pace is not None:
+            pace.note(p.output.flow_steps, p.seconds + time.perf_counter() - begun)
+        return state
 
     @torch.inference_mode()
     def observe(self, state: WorldState, frame: Frames, action: int | ArrayLike) -> WorldState:
@@ -210,7 +306,47 @@ class World:
         self._check_frames(frame)
         pixels = to_pixels(torch.from_numpy(frame).to(self.device))
         latent = self._model.tokenizer.encode(pixels[:, None])[:, 0]
-        return self._read(state, latent, pixels, self._check_action(action, state.batch))
+        chosen = self._check_action(action, state.batch)
+        _, sound = self._hear(state, latent, chosen, {})
+        after = self._read(state, latent, pixels, chosen, sound, None)
+        if self._model.objects is None or state.slots is None:
+            return after
+        slots = self._model.objects.step(state.slots, state.latent, chosen, latent)
+        return replace(after, slots=slots)
+
+    @torch.inference_mode()
+    def edit(
+        self,
+        state: WorldState,
+        slot: int,
+        *,
+        move: Sequence[float] | None = None,
+        remove: bool = False,
+        freeze: bool = False,
+    ) -> WorldState:
+        """The state with the object of one slot moved by (dx, dy) in parts of the frame, taken
+        out of the world, or frozen: it no longer moves by itself. Of a batch, that slot of each.
+
+        Raises ValueError if the world has no objects, or the slot none, or if not one is asked.
+        """
+        if self._model.objects is None or state.slots is None:
+            raise ValueError(f"{self.name} has no objects; train --stages objects finds them")
+        return objects.edit(
+            self._model.objects,
+            self._model.tokenizer,
+            state,
+            slot,
+            move=move,
+            remove=remove,
+            freeze=freeze,
+        )
+
+    @torch.inference_mode()
+    def encode(self, frames: Frames) -> NDArray[np.float32]:
+        """The latents of frames: uint8 (T, H, W, 3) -> (T, P, C)."""
+        self._check_frames(frames)
+        latents: NDArray[np.float32] = self._encode(frames[None])[0].cpu().numpy()
+        return latents
 
     @torch.inference_mode()
     def reconstruct(self, frames: Frames, *, clear_cache: bool = False) -> Frames:
@@ -225,6 +361,13 @@ class World:
             picture = tokenizer.step(latent, cleared if clear_cache else picture).clamp(-1, 1)
             shown.append(to_frames(picture)[0])
         return torch.stack(shown).cpu().numpy()
+
+    @torch.inference_mode()
+    def repeat_sound(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Samples (T, N) in -1..1 through the codec and back; ValueError in a silent world."""
+        if self._model.sound is None:
+            raise ValueError(f"{self.name} is silent")
+        return self._model.sound.repeat(torch.from_numpy(sound).to(self.device)).cpu().numpy()
 
     def snapshot(self, state: WorldState) -> bytes:
         """`state` as bytes that `restore` turns back into it, bit for bit."""
@@ -260,6 +403,13 @@ class World:
         doubt: NDArray[np.float64] = both.double().cpu().numpy()
         return doubt
 
+    def _pace(self, state: WorldState) -> Pace:
+        """For batches of this size; measured when there is none yet, in some ticks from `state`."""
+        if state.batch not in self._paces:
+            cost = measure(self, state, self.flow_steps)
+            self._paces[state.batch] = Pace(cost, self.flow_steps)
+        return self._paces[state.batch]
+
     def _look(self, frames: Frames, actions: ArrayLike | None) -> WorldState:
         """The state after a context of frames (B, T, H, W, 3)."""
         batch, ticks = frames.shape[:2]
@@ -281,32 +431,87 @@ class World:
             torch.zeros(batch, ticks, device=self.device),
             type(first)(memory=first.memory, latent=latents[:, 0]),
         )
-        last = torch.from_numpy(np.ascontiguousarray(frames[:, -1])).to(self.device)
+        last, earlier = (
+            to_pixels(torch.from_numpy(np.ascontiguousarray(frames[:, t])).to(self.device))
+            for t in (-1, max(ticks - 2, 0))
+        )
+        sound = None if self._model.sound is None else self._model.sound.look(latents, led)
         return WorldState(
+            **self._first_keyframes(frames),
             memory=torch.stack(trunk.memory, dim=1),
             latent=latents[:, -1],
             before=latents[:, max(ticks - 2, 0)],
             context=context[:, -1],
-            picture=to_pixels(last),
+            motion=match(earlier, last, self.config.tokenizer.grid),
+            picture=last,
             tick=torch.zeros(batch, dtype=torch.int64, device=self.device),
             seed=torch.zeros(batch, dtype=torch.int64, device=self.device),
+            slots=objects.look(self._model.objects, latents, led) if self._model.objects else None,
+            **(sound.tensors() if sound else {}),
         )
 
+    def _hear(
+        self, state: WorldState, latent: Tensor, action: Tensor, timing: dict[str, float]
+    ) -> tuple[NDArray[np.float32] | None, SoundState | None]:
+        """The sound (B, N) of the tick that led to `latent`, and what is remembered of it."""
+        sound = self._model.sound
+        if sound is None:
+            return None, None
+        begun = time.perf_counter()
+        heard = state.sound or sound.initial_state(state.batch)
+        audio, after = sound.step(heard, latent, action, state.seed.tolist(), state.tick.tolist())
+        samples: NDArray[np.float32] = audio.cpu().numpy()
+        timing["sound_ms"] = 1e3 * (time.perf_counter() - begun)
+        return samples, after
+
     def _read(
-        self, state: WorldState, latent: Tensor, picture: Tensor, action: Tensor
+        self,
+        state: WorldState,
+        latent: Tensor,
+        picture: Tensor,
+        action: Tensor,
+        sound: SoundState | None,
+        flow: Tensor | None,
     ) -> WorldState:
-        context, trunk = self._model.dynamics.trunk.step(
-            latent, action, torch.zeros(state.batch, device=self.device), state.trunk
-        )
+        context, memory = self._parts.run("remember", latent, state.latent, action, state.memory)
+        motion = match(state.picture, picture, self.config.tokenizer.grid)
+        # the mover's own word is the better one, where there is one
+        kept = self._next_keyframes(state, picture, motion[:, :2] if flow is None else flow)
         return WorldState(
-            memory=torch.stack(trunk.memory, dim=1),
+            **kept,
+            memory=memory,
             latent=latent,
             before=state.latent,
+            motion=motion,
             context=context,
             picture=picture,
             tick=state.tick + 1,
             seed=state.seed,
+            **(sound.tensors() if sound else {}),
         )
+
+    def _carry(self, state: WorldState, action: Tensor) -> Tensor | None:
+        if self._model.objects is None or state.slots is None:
+            return None
+        return self._model.objects.carry(state.slots, state.latent, action)
+
+    def _follow(self, after: WorldState, p: Prediction) -> WorldState:
+        """The objects, found again in the frame that was shown."""
+        model = self._model.objects
+        if model is None or p.slots is None:
+            return after
+        begun = time.perf_counter()
+        after = replace(after, slots=model.correct(p.slots, p.latent))
+        if model.is_frozen(p.slots).any():
+            after = objects.hold(model, self._model.tokenizer, p.state, after)
+        p.output.timing["objects_ms"] = 1e3 * (time.perf_counter() - begun)
+        return after
+
+    def _shown(self, slots: Tensor | None) -> NDArray[np.float32] | None:
+        if self._model.objects is None or slots is None:
+            return None
+        shown: NDArray[np.float32] = slots[..., : self._model.objects.config.shown].cpu().numpy()
+        return shown
 
     def _alarm(self, state: WorldState, latent: Tensor) -> NDArray[np.bool_] | None:
         """(B,): whether `latent` (B, P, C) does not follow from what is shown now; None if this
@@ -316,6 +521,36 @@ class World:
         score = self._model.features.score(state.latent, latent)
         is_alarm: NDArray[np.bool_] = (score > self.config.features.alarm).cpu().numpy()
         return is_alarm
+
+    def _recall(self, state: WorldState, latent: Tensor, moved: Moved) -> tuple[Tensor, Moved]:
+        """A prediction, with what the keyframes know of it."""
+        recall, kept = self._model.recall, state.kept
+        if recall is None or kept is None:
+            return latent, moved
+        return recall(kept, moved, self._model.tokenizer.move).compose(latent, moved)  # type: ignore[no-any-return]
+
+    def _first_keyframes(self, frames: Frames) -> dict[str, Tensor]:
+        """What is kept of frames (B, T, H, W, 3)."""
+        recall = self._model.recall
+        if recall is None:
+            return {}
+        pictures = [
+            to_pixels(torch.from_numpy(np.ascontiguousarray(frames[:, t])).to(self.device))
+            for t in range(frames.shape[1])
+        ]
+        kept = recall.keep(recall.empty(pictures[0]), pictures[0], None)
+        for before, picture in pairwise(pictures):
+            motion = match(before, picture, self.config.tokenizer.grid)
+            kept = recall.keep(kept, picture, motion[:, :2])
+        return keyframe_tensors(kept)
+
+    def _next_keyframes(
+        self, state: WorldState, picture: Tensor, flow: Tensor | None
+    ) -> dict[str, Tensor]:
+        recall, kept = self._model.recall, state.kept
+        if recall is None or kept is None:
+            return {}
+        return keyframe_tensors(recall.keep(kept, picture, flow))
 
     def _encode(self, frames: Frames) -> Tensor:
         """(B, T, H, W, 3) -> (B, T, P, C), a bounded number of frames at a time."""

@@ -18,7 +18,8 @@ export class Sound {
   // Browsers allow sound only after a gesture: call this in the handler of one.
   wake() {
     if (!this.#rate || !this.isOn) return;
-    this.#context ??= new AudioContext({ latencyHint: "interactive" });
+    // at the world's own rate: chunks that are resampled one by one click where they join
+    this.#context ??= new AudioContext({ latencyHint: "interactive", sampleRate: this.#rate });
     if (this.#context.state === "suspended") this.#context.resume().catch(() => {});
   }
 

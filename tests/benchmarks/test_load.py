@@ -52,3 +52,12 @@ def test_a_tick_without_a_frame_is_missed_and_the_slowest_player_counts() -> Non
 def test_a_player_without_frames_is_an_error_and_no_figure() -> None:
     with pytest.raises(MachineError, match="fewer than two frames"):
         summarize([arrivals([0, 1]), arrivals([0])], period=PERIOD)
+
+
+def test_a_stall_of_half_a_second_shows() -> None:
+    stalled = [tick for tick in range(200) if not 100 <= tick < 112]
+
+    found = summarize([arrivals(stalled)], period=PERIOD)
+
+    assert found["missed_fraction"] == pytest.approx(12 / 200)
+    assert found["spacing_ms"]["max"] > 500

@@ -1,5 +1,6 @@
 """Benchmarks show tails and count what came late. They are tested, they do not test speed."""
 
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -88,6 +89,7 @@ class InstantWorld:
     """The halves of a tick, doing nothing."""
 
     name, fps, num_actions, flow_steps = "instant", 35.0, 8, 2
+    backend = "torch"
 
     def reset(self, seed: int = 0) -> int:
         return seed
@@ -125,3 +127,20 @@ def test_the_table_names_its_rows() -> None:
 
     assert "busy" in text
     assert "p99" in text
+
+
+def test_a_stalled_frame_shows_in_the_latency_report() -> None:
+    class Stalling(InstantWorld):
+        ticks = 0
+
+        def predict(self, state: int, action: int) -> Any:
+            self.ticks += 1
+            if self.ticks == 60:  # after the warm-up
+                time.sleep(0.5)
+            return super().predict(state, action)
+
+    found = cast(dict[str, Any], measure_latency(cast("World", Stalling()), frames=50))
+
+    assert found["max_ms"] > 500
+    assert found["busy_ms"]["max"] > 500
+    assert found["missed"] >= 1

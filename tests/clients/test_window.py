@@ -5,15 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pygame
 import pytest
 from fake_games import local, read_clip
 from fake_world import FakeWorld, read_back
 
+from worldsim.clients.boxes import draw_boxes
 from worldsim.clients.game import Game
 from worldsim.clients.keys import choose
-from worldsim.clients.source import LocalSource
-from worldsim.clients.window import Window, why_no_window
+from worldsim.clients.source import LocalSource, Picture
+from worldsim.clients.window import Command, Window, why_no_window
 
 BINDINGS = FakeWorld.bindings
 
@@ -98,7 +100,7 @@ def test_losing_the_focus_releases_every_key(window: Window) -> None:
 def test_the_picture_is_scaled_by_a_whole_number_and_carries_a_badge(window: Window) -> None:
     picture = local().single(5)
 
-    window.show(picture, "100.0 frames/s")
+    window.show([picture], "100.0 frames/s")
 
     screen = pygame.surfarray.array3d(pygame.display.get_surface())
     scale = screen.shape[0] // 64
@@ -118,8 +120,8 @@ class Player:
         source.settle, self._settle = self.settle, source.settle  # type: ignore[method-assign]
         source.single, self._single = self.single, source.single  # type: ignore[method-assign]
 
-    def single(self, action: int) -> Any:
-        picture = self._single(action)
+    def single(self, action: int, left: float | None = None) -> Any:
+        picture = self._single(action, left)
         self.frames.append(read_back(picture.frame))
         return picture
 
@@ -175,3 +177,32 @@ def test_no_display_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     pygame.display.quit()
     monkeypatch.setenv("SDL_VIDEODRIVER", "none_such")
     assert "no display" in (why_no_window() or "")
+
+
+def test_tab_shows_the_boxes_of_what_is_in_view(window: Any) -> None:
+    slots = np.zeros((3, 7), np.float32)
+    slots[0, :5] = (0.5, 0.5, 0.25, 0.5, 1.0)
+    slots[1, :5] = (1.3, 0.5, 0.25, 0.5, 0.5)  # remembered: out of view
+    screen = pygame.Surface((80, 60))
+
+    assert draw_boxes(screen, pygame.font.Font(None, 20), slots, (0, 0, 80, 60)) == 1
+    assert screen.get_at((30, 30))[:3] != (0, 0, 0), "the left side of the box"
+    assert screen.get_at((70, 30))[:3] == (0, 0, 0)
+
+    press(pygame.K_TAB)
+    assert window.commands() == [Command.SHOW_OBJECTS]
+    facts = local().facts
+    picture = Picture(
+        frame=np.zeros((*facts.frame_size, 3), np.uint8),
+        is_alarm=False,
+        action_ms=None,
+        objects=slots,
+    )
+
+    def shown() -> int:
+        window.show([picture], "")
+        return int(pygame.surfarray.array3d(pygame.display.get_surface()).any(axis=2).sum())
+
+    without = shown()
+    window.toggle_objects()
+    assert shown() > without

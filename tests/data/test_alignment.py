@@ -9,7 +9,7 @@ from worldsim.data.video import read_frames
 from worldsim.evaluation.metrics import horizontal_flow
 from worldsim.games.table import FORWARD_LEFT, FORWARD_RIGHT, TURN_LEFT, TURN_RIGHT
 
-FIXTURE = next((Path(__file__).parents[1] / "fixtures" / "doom-hall").glob("*.mkv"))
+FIXTURE = next((Path(__file__).parents[1] / "data" / "doom-hall").glob("*.mkv"))
 LAGS = range(-2, 3)  # ticks
 
 

@@ -11,7 +11,7 @@ from worldsim.data.cache import FrameCache, read_index
 from worldsim.data.video import read_frames
 from worldsim.errors import DataError
 
-FIXTURE = Path(__file__).parent.parent / "fixtures" / "doom-hall" / "doom-hall-010200.mkv"
+FIXTURE = Path(__file__).parent.parent / "data" / "doom-hall" / "doom-hall-010200.mkv"
 SIZE = (24, 32)
 
 

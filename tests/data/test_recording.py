@@ -12,7 +12,7 @@ from worldsim.data.video import read_frames, read_sound
 from worldsim.errors import DataError
 from worldsim.games.table import CONTROLS, SAMPLES_PER_TIC
 
-FIXTURE = Path(__file__).parent.parent / "fixtures" / "doom-hall" / "doom-hall-010200.mkv"
+FIXTURE = Path(__file__).parent.parent / "data" / "doom-hall" / "doom-hall-010200.mkv"
 
 
 def test_side_file_video_and_sound_have_the_same_length() -> None:

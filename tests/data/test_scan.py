@@ -14,7 +14,7 @@ from worldsim.data.scan import ScanResult, scan
 from worldsim.data.writer import VideoWriter
 from worldsim.errors import DataError
 
-FIXTURE = Path(__file__).parent.parent / "fixtures" / "doom-hall" / "doom-hall-010200.mkv"
+FIXTURE = Path(__file__).parent.parent / "data" / "doom-hall" / "doom-hall-010200.mkv"
 
 
 def write_video(

@@ -10,7 +10,7 @@ from worldsim.data.video import frame_to_size, read_frames, read_sound
 from worldsim.data.writer import VideoWriter
 from worldsim.errors import DataError
 
-FIXTURE = Path(__file__).parent.parent / "fixtures" / "doom-hall" / "doom-hall-010200.mkv"
+FIXTURE = Path(__file__).parent.parent / "data" / "doom-hall" / "doom-hall-010200.mkv"
 
 
 def area_average(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:

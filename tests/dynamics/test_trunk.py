@@ -2,9 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from worldsim.dynamics import Dynamics, DynamicsConfig, TrunkState
+from worldsim.dynamics.attention import SpatialAttention
+from worldsim.dynamics.matching import still
 
 CONFIG = DynamicsConfig(
     rows=2, columns=3, channels=4, num_actions=3, width=12, heads=3, state_size=4, registers=1,
@@ -81,6 +84,7 @@ def test_the_head_answers_the_action_from_the_first_update_on() -> None:
             context[:, -1],
             state.latent,
             latents[:, -2],
+            still(2, (2, 3), latents),
             torch.full((2,), action),
             lambda flow: (picture, state.latent),
             noise=None,
@@ -102,6 +106,7 @@ def test_a_sample_repaints_only_what_motion_does_not_explain() -> None:
             context[:, -1],
             state.latent,
             before,
+            still(2, (2, 3), latents),
             torch.zeros(2, dtype=torch.int64),
             lambda flow: (torch.zeros(2, 3, 8, 12), before),
             noise=noise,
@@ -112,7 +117,32 @@ def test_a_sample_repaints_only_what_motion_does_not_explain() -> None:
     kept, news = predict(noise)
     assert torch.equal(kept, news + noise[..., 0] <= 0)
     assert kept.any()
-    assert not predict(None)[0].any()  # the mean repaints everything
+    assert not predict(None)[0].any()  # the mean is a bit of both
+
+
+def test_what_moved_goes_on_moving_if_the_mover_says_so() -> None:
+    dynamics = model()
+    latents, actions, levels = clip()
+    context, state = run(dynamics, latents, actions, levels)
+    flows = []
+
+    def move(flow: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        flows.append(flow)
+        return torch.zeros(2, 3, 8, 12).double(), state.latent
+
+    mover = dynamics.head.mover
+    with torch.no_grad():
+        mover.flow.weight.zero_()
+        mover.flow.bias.zero_()
+        mover.keep.weight.zero_()
+        mover.keep.bias.fill_(0.5)
+    motion = still(2, (2, 3), latents)
+    motion[:, 0] = 4.0
+    chosen = torch.zeros(2, dtype=torch.int64)
+    dynamics.head.move(context[:, -1], state.latent, latents[:, -2], motion, chosen, move)
+
+    assert torch.allclose(flows[0][:, 0], torch.tensor(2.0).double(), atol=0.02)
+    assert (flows[0][:, 1] == 0).all()
 
 
 def test_the_action_moves_the_picture_by_a_flow_of_at_most_the_limit() -> None:
@@ -127,7 +157,8 @@ def test_the_action_moves_the_picture_by_a_flow_of_at_most_the_limit() -> None:
 
     for action in (0, 1):
         chosen = torch.full((2,), action)
-        dynamics.head.move(context[:, -1], state.latent, latents[:, -2], chosen, move)
+        motion = still(2, (2, 3), latents)
+        dynamics.head.move(context[:, -1], state.latent, latents[:, -2], motion, chosen, move)
 
     assert flows[0].shape == (2, 2, 2 * 4, 3 * 4)
     assert not torch.allclose(flows[0], flows[1])
@@ -143,3 +174,44 @@ def test_a_state_is_a_value() -> None:
     dynamics.trunk.step(latents[:, 0], actions[:, 0], levels[:, 0], state)
 
     assert all(torch.equal(a, b) for a, b in zip(state.memory, kept.memory, strict=True))
+
+
+def test_layers_without_memory_step_as_they_run_and_keep_nothing() -> None:
+    torch.manual_seed(0)
+    config = replace(CONFIG, trunk_layers=4, memory_every=2, bias="offsets")
+    dynamics = Dynamics(config).double().requires_grad_(False)
+    latents, actions, levels = clip()
+
+    outputs, final = run(dynamics, latents, actions, levels)
+
+    state = dynamics.initial_state(2)
+    for t in range(TICKS):
+        y, state = dynamics.trunk.step(latents[:, t], actions[:, t], levels[:, t], state)
+        torch.testing.assert_close(y, outputs[:, t])
+    assert len(state.memory) == len(final.memory) == 2
+    for mine, theirs in zip(state.memory, final.memory, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_layers_must_divide() -> None:
+    with pytest.raises(ValueError, match="trunk_layers must be a multiple of memory_every"):
+        replace(CONFIG, trunk_layers=3, memory_every=2)
+
+
+def test_a_bias_by_offset_begins_as_one_by_pairs() -> None:
+    pairs = SpatialAttention(CONFIG, conditioned=False)
+    offsets = SpatialAttention(replace(CONFIG, bias="offsets"), conditioned=True)
+
+    assert torch.equal(offsets.bias[..., offsets.offset], pairs.bias)
+    assert "offset" not in offsets.state_dict()  # it follows from the shape
+
+
+def test_attention_in_training_is_attention_in_play() -> None:
+    torch.manual_seed(0)
+    attention = SpatialAttention(CONFIG, conditioned=True).double()
+    x, condition = torch.randn(5, 7, 12).double(), torch.randn(5, 12).double()
+
+    trained = attention(x, condition)
+
+    with torch.inference_mode():
+        torch.testing.assert_close(attention(x, condition), trained.detach())

@@ -109,6 +109,7 @@ class ToyWorld:
     name, hash, fps, sample_rate = "toy", "0" * 64, 35.0, None
     frame_size = (HEIGHT, WIDTH)
     num_actions = len(CONTROLS)
+    has_keyframes = False
 
     def __init__(
         self,
@@ -148,8 +149,35 @@ class ToyWorld:
     def infer_actions(self, frames: Frames) -> npt.NDArray[np.int64] | None:
         return None
 
+    def encode(self, frames: Frames) -> npt.NDArray[np.float32]:
+        """Means of 4x4 places, (T, 16, 3)."""
+        blocks = frames.reshape(len(frames), 4, HEIGHT // 4, 4, WIDTH // 4, 3)
+        return blocks.mean(axis=(2, 4), dtype=np.float32).reshape(len(frames), 16, 3) / 255
+
     def reconstruct(self, frames: Frames, clear_cache: bool = False) -> Frames:
         return np.stack([self.spoil(frame) for frame in frames])
+
+
+@dataclass(frozen=True)
+class KeptState(ToyState):
+    """A place, and whether the past was forgotten."""
+
+    is_blank: bool = False
+
+    def without_memory(self) -> "KeptState":
+        return replace(self, is_blank=True)
+
+
+class KeepingWorld(ToyWorld):
+    """The toy game as a world that needs its memory: without it, pictures are noise."""
+
+    def reset(self, *args: Any, **how: Any) -> KeptState:
+        return KeptState(super().reset(*args, **how).places)
+
+    def step(self, state: Any, action: Any, **how: Any) -> tuple[KeptState, Any]:
+        moved, out = super().step(state, action, **how)
+        frames = np.stack([noisy(f, 60.0) for f in out.frame]) if state.is_blank else out.frame
+        return KeptState(moved.places, state.is_blank), SimpleNamespace(frame=frames, timing={})
 
 
 class CodedWorld(ToyWorld):
@@ -234,6 +262,12 @@ def library() -> Library:
 
 
 @pytest.fixture(scope="session")
+def toy() -> SimpleNamespace:
+    """The toy game: where a picture was taken, what is seen from a place, where a control leads."""
+    return SimpleNamespace(find=find, look=look, move=move)
+
+
+@pytest.fixture(scope="session")
 def plan() -> Plan:
     """A plan of seconds."""
     return Plan(
@@ -267,6 +301,7 @@ def make_world() -> "Callable[..., World]":
         "loud": lambda: ToyWorld(partial(noisy, spread=50.0)),
         "frozen": lambda: ToyWorld(is_frozen=True),
         "deaf": lambda: ToyWorld(is_deaf=True),
+        "keeping": KeepingWorld,
         "coded": CodedWorld,
         "coded deaf": lambda: CodedWorld(is_deaf=True),
         "blind": lambda: CodedWorld(is_blind=True),

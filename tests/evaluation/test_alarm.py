@@ -22,7 +22,7 @@ Doubt = npt.NDArray[np.float64]
 @pytest.fixture(scope="module")
 def library(root: Any) -> Library:
     """The recorded fixture, at a small size."""
-    folder = root / "tests" / "fixtures" / "doom-hall"
+    folder = root / "tests" / "data" / "doom-hall"
     return load_library(folder, SIZE, max_frames=600, log=lambda text: None)
 
 

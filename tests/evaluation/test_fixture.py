@@ -32,7 +32,7 @@ def quiet(text: str) -> None:
 
 @pytest.fixture(scope="module")
 def real(root: Path) -> Library:
-    return load_library(root / "tests" / "fixtures" / "doom-hall", SIZE, max_frames=2000, log=quiet)
+    return load_library(root / "tests" / "data" / "doom-hall", SIZE, max_frames=2000, log=quiet)
 
 
 class Spoiled:
@@ -151,7 +151,7 @@ def test_a_twin_of_another_size_is_refused(library: Library, plan: Plan, make_wo
 def test_long_footage_is_thinned_and_bad_files_are_named(
     real: Library, root: Path, tmp_path: Path
 ) -> None:
-    video = root / "tests" / "fixtures" / "doom-hall" / "doom-hall-010200.mkv"
+    video = root / "tests" / "data" / "doom-hall" / "doom-hall-010200.mkv"
     (tmp_path / "a.mkv").symlink_to(video)
     (tmp_path / "torn.mkv").write_bytes(b"")
 

@@ -16,7 +16,7 @@ from worldsim.games import doom
 from worldsim.games.doom import DoomGame, replay
 from worldsim.games.table import ATTACK, CONTROLS, NOOP, TURN_LEFT, TURN_RIGHT
 
-FIXTURE = Path(__file__).parent.parent / "fixtures" / "doom-hall" / "doom-hall-010200.mkv"
+FIXTURE = Path(__file__).parent.parent / "data" / "doom-hall" / "doom-hall-010200.mkv"
 
 
 @pytest.fixture(scope="module", autouse=True)

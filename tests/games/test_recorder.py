@@ -15,7 +15,7 @@ from worldsim.games.policy import Player
 from worldsim.games.recorder import plan_modes, record
 from worldsim.games.table import CONTROLS, SAMPLES_PER_TIC
 
-FIXTURE = Path(__file__).parent.parent / "fixtures" / "doom-hall" / "doom-hall-010200.mkv"
+FIXTURE = Path(__file__).parent.parent / "data" / "doom-hall" / "doom-hall-010200.mkv"
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -45,6 +45,11 @@ class FakeState:
     def select(self, index: int) -> "FakeState":
         return FakeState(**{k: v[index : index + 1] for k, v in self.tensors().items()})
 
+    def room(self, batch: int) -> "FakeState":
+        return FakeState(
+            **{k: np.empty((batch, *v.shape[1:]), v.dtype) for k, v in self.tensors().items()}
+        )
+
     @staticmethod
     def stack(states: Sequence["FakeState"]) -> "FakeState":
         parts = [state.tensors() for state in states]
@@ -58,6 +63,7 @@ class FakeOutput:
     objects: np.ndarray | None = None
     alarm: np.ndarray | None = None
     timing: dict[str, float] = field(default_factory=dict)
+    flow_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,9 @@ class FakeWorld:
         self.batches.clear()
         self.threads.clear()
 
+    def prepare(self, batch: int) -> None:
+        """Nothing to get ready."""
+
     def reset(self, frames: Any = None, seed: int = 0, batch: int = 1) -> FakeState:
         start = 0 if frames is None else int(np.mean(frames))
         if frames is not None:
@@ -112,7 +121,12 @@ class FakeWorld:
         return FakeState(*(np.full(batch, value, np.int64) for value in (0, seed, start)))
 
     def predict(
-        self, state: FakeState, action: Any, *, flow_steps: int | None = None
+        self,
+        state: FakeState,
+        action: Any,
+        *,
+        flow_steps: int | None = None,
+        left: float | None = None,
     ) -> FakePrediction:
         actions = np.broadcast_to(np.asarray(action), (state.batch,))
         for value in actions:

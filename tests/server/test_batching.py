@@ -11,7 +11,7 @@ from peer import Hall, Peer, meet, play, until
 from worldsim.server import protocol as wire
 from worldsim.server.engine import Engine, Turn
 from worldsim.server.media import decode_picture
-from worldsim.server.slots import Slot
+from worldsim.slots import Slot
 
 
 def test_all_players_are_one_forward_pass_per_tick() -> None:
@@ -106,7 +106,7 @@ def test_players_may_wish_for_different_numbers_of_flow_steps() -> None:
 def test_a_tick_that_would_be_late_has_fewer_flow_steps_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("worldsim.server.engine.MEASURED_TICKS", 2)
+    monkeypatch.setattr("worldsim.costs.MEASURED_TICKS", 2)
 
     async def test(peer: Peer) -> None:
         await peer.started(k=4)

@@ -6,9 +6,9 @@ from fake_world import FakeState
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldsim.server.costs import STEPS, Cost, Costs
-from worldsim.server.history import History
-from worldsim.server.slots import Slot, gather, size_of_batch
+from worldsim.costs import STEPS, Cost, Costs, size_of_batch
+from worldsim.history import History
+from worldsim.slots import Slot, gather
 
 
 def costs() -> Costs:

@@ -203,3 +203,23 @@ def test_f40_a_folder_that_is_being_dropped_stops_being_a_commit_first(
     assert {path.name for path in parent.glob("step-*")} == {
         "step-00000002", "step-00000003", "step-00000004",
     }  # fmt: skip
+
+
+def test_what_is_large_lies_in_several_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "MOST_BYTES", 1000)
+    tensors = {name: torch.full((100,), float(i)) for i, name in enumerate("abcdefg")}
+
+    folder = commit(tmp_path, 1, Parts({"carried": tensors}))
+
+    files = sorted(path.name for path in folder.glob("carried*"))
+    assert files == [
+        "carried.1.safetensors",
+        "carried.2.safetensors",
+        "carried.3.safetensors",
+        "carried.safetensors",
+    ]
+    back = read(folder).tensors["carried"]
+    assert back.keys() == tensors.keys()
+    assert all(torch.equal(back[name], tensors[name]) for name in tensors)

@@ -22,7 +22,7 @@ from worldsim.training.streams import Streams
 from worldsim.world import World
 
 CONFIG = TokenizerConfig(height=48, width=64, channels=16, encoder_width=64)
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "doom-hall"
+FIXTURE = Path(__file__).parents[1] / "data" / "doom-hall"
 Trained = tuple[FeaturesStage, Tokenizer, dict[str, float], dict[str, float]]
 
 

@@ -15,7 +15,7 @@ from worldsim.errors import DataError
 from worldsim.training.footage import Footage, look, pick_rate, pick_size, read_footage
 from worldsim.training.labels import only_labelled, read_labels
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "doom-hall" / "doom-hall-010200.mkv"
+FIXTURE = Path(__file__).parents[1] / "data" / "doom-hall" / "doom-hall-010200.mkv"
 SIZE = (16, 32)
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from worldsim.dynamics import Dynamics, DynamicsConfig
+from worldsim.dynamics.matching import match
 from worldsim.tokenizer import Tokenizer, TokenizerConfig
 from worldsim.training.dynamics_stage import DynamicsStage
 from worldsim.training.lanes import Lanes
@@ -22,7 +23,11 @@ LANES, TICKS = 3, 6
 def lanes_of(dynamics: Dynamics, latent: Tensor) -> Lanes:
     nobody = torch.zeros(LANES, dtype=torch.bool)
     state = dynamics.initial_state(LANES)
-    return Lanes(state=state, latent=latent, picture=torch.zeros(LANES, 3, 32, 48), free=nobody)
+    picture = torch.zeros(LANES, 3, 32, 48)
+    motion = match(picture, picture, (2, 3))
+    return Lanes(
+        state=state, latent=latent, picture=picture, motion=motion, before=picture, free=nobody
+    )
 
 
 def test_a_clip_in_segments_is_remembered_like_a_whole_one() -> None:

@@ -19,7 +19,7 @@ from worldsim.training import commit, loop
 from worldsim.training.metrics import read_metrics
 from worldsim.training.run import train
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "doom-hall"
+FIXTURE = Path(__file__).parents[1] / "data" / "doom-hall"
 STEPS, SIZE = 16, (32, 48)
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -25,7 +25,7 @@ from worldsim.training.metrics import Metrics, read_metrics
 from worldsim.training.run import train
 from worldsim.world import World
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "doom-hall"
+FIXTURE = Path(__file__).parents[1] / "data" / "doom-hall"
 SIZE = (48, 64)  # pixels: what the small preset picks for it
 
 
@@ -129,15 +129,17 @@ def test_the_plan_and_the_metrics_are_written(run: Path) -> None:
     plan = json.loads((run / "plan.json").read_text())
     lines = read_metrics(run)
 
-    assert plan == {"steps": {"tokenizer": 4, "actions": 1, "dynamics": 5}}
-    assert {line["stage"] for line in lines} == {"tokenizer", "actions", "dynamics"}
+    assert plan == {
+        "steps": {"tokenizer": 3, "actions": 1, "objects": 0, "dynamics": 5, "sound": 1}
+    }
+    assert {line["stage"] for line in lines} == {"tokenizer", "actions", "dynamics", "sound"}
     assert all(np.isfinite(line["seconds"]) for line in lines)
 
 
 def test_a_person_can_watch_it_learn(run: Path) -> None:
     strips = sorted((run / "strips").iterdir())
 
-    assert [path.name for path in strips] == ["dynamics-00000005.png", "tokenizer-00000004.png"]
+    assert [path.name for path in strips] == ["dynamics-00000005.png", "tokenizer-00000003.png"]
     for path in strips:
         with Image.open(path) as picture:
             assert picture.size == (8 * SIZE[1], 2 * SIZE[0] + 2)
@@ -147,7 +149,7 @@ def test_the_card_tells_of_the_run(run: Path) -> None:
     card = (run / "world" / "README.md").read_text()
 
     assert "AI-generated" in card
-    assert "4 tokenizer, 1 actions, 5 dynamics" in card
+    assert "3 tokenizer, 1 actions, 0 objects, 5 dynamics, 1 sound" in card
 
 
 def test_init_continues_from_the_world_and_keeps_its_account(run: Path, tmp_path: Path) -> None:
@@ -157,6 +159,30 @@ def test_init_continues_from_the_world_and_keeps_its_account(run: Path, tmp_path
 
     history = json.loads((tmp_path / "more" / "world" / "config.json").read_text())["training"]
     assert [h["steps"]["dynamics"] for h in history["history"]] == [5, 2]
+
+
+def test_keyframes_are_learned_on_top_of_a_world_and_nothing_else_is(
+    run: Path, tmp_path: Path
+) -> None:
+    train(
+        FIXTURE,
+        tmp_path / "more",
+        steps=2,
+        init=run / "world",
+        stages=("keyframes",),
+        preset="small",
+    )
+
+    before = load_file(run / "world" / "model.safetensors")
+    after = load_file(tmp_path / "more" / "world" / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert {name.split(".")[0] for name in after.keys() - before.keys()} == {"recall"}
+    world = World.load(tmp_path / "more" / "world")
+    assert world.has_keyframes and not World.load(run / "world").has_keyframes
+    state, _ = world.step(world.reset(), 1)
+    assert state.keyframes is not None and state.keyframes.shape == (1, 16, 3, *SIZE)
+    plain = World.load(run / "world").reset()
+    assert len(world.snapshot(state)) > len(World.load(run / "world").snapshot(plain))
 
 
 def test_a_world_that_is_continued_keeps_its_latents(run: Path, tmp_path: Path) -> None:
@@ -206,7 +232,7 @@ def test_what_it_picks_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str
     said = capsys.readouterr().err
     assert "skipped: " in said
     assert "footage: 1 of 1 videos, 591 frames, 0.3 min, at 64x48 and 35 Hz" in said
-    assert "plan: 0 tokenizer updates, 2 dynamics" in said
+    assert "plan: 0 tokenizer, 0 actions, 0 objects, 2 dynamics, 0 sound updates" in said
 
 
 def test_f41_a_run_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
@@ -237,7 +263,9 @@ def test_a_folder_without_videos_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_an_unknown_preset_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="preset must be one of default, small, got 'huge'"):
+    with pytest.raises(
+        ValueError, match="preset must be one of default, base, large, small, got 'huge'"
+    ):
         train(FIXTURE, tmp_path, preset="huge")
 
 
@@ -265,7 +293,9 @@ def test_f53_ctrl_c_of_the_command_saves_and_exits_with_130(tmp_path: Path) -> N
 
 
 def test_stages_must_be_known_and_of_use(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="stages must be among tokenizer, actions, dynamics, got"):
+    with pytest.raises(
+        ValueError, match="stages must be among tokenizer, actions, objects, dynamics"
+    ):
         train(FIXTURE, tmp_path, stages=("dream",))
     with pytest.raises(ValueError, match="nothing to learn"):
         train(FIXTURE, tmp_path, preset="small", actions="labelled", stages=("actions",))

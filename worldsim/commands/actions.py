@@ -1,6 +1,5 @@
 """`worldsim actions`: see what the actions of a world do, and bind controls to them."""
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from worldsim.commands.report import finish
 from worldsim.errors import DataError, MachineError
 
 if TYPE_CHECKING:
@@ -82,11 +82,7 @@ class Actions:
         }
         if found is not None:
             report["fit"] = {"labels": found.labels, "agreement": round(found.agreement, 4)}
-        line = json.dumps(report)
-        if self.json_file is not None:
-            self.json_file.parent.mkdir(parents=True, exist_ok=True)
-            self.json_file.write_text(line + "\n", encoding="utf-8")
-        print(line)
+        finish(report, self.json_file)
         return 0
 
     def _fit(self, folder: Path) -> "Fit | None":

@@ -4,9 +4,15 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal
 
 import tyro
+
+from worldsim.backends.names import Backend
+from worldsim.commands.report import finish
+from worldsim.errors import DataError
+
+FIXTURE = Path(__file__).parents[2] / "tests" / "data" / "doom-hall"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,16 +22,22 @@ class Bench:
     latency: action to encoded frame in the engine alone, per stage, and the whole tick (busy).
     socket: action to frame through a real socket, against a server in a process of its own.
     load: several players, and viewers of the first, at one server: does every one get its frames?
+    context: an old world against a young one, and the trunk against twins with attention over time.
+    train: updates of the dynamics against a plain loop in float32.
+    cold: from the start of a process to its first frame, and what imports take.
+    model: parameters, operations and bytes of every part, beside what the device does at best.
     """
 
-    name: tyro.conf.Positional[Literal["latency", "socket", "load"]]
+    name: tyro.conf.Positional[
+        Literal["latency", "socket", "load", "context", "train", "cold", "model"]
+    ]
     """What to measure."""
     world: str = "doom-hall"
     """Name of a shipped world, or a world folder."""
-    frames: int = 2000
-    """latency: ticks to time."""
+    frames: int | None = None
+    """latency: ticks to time (default 2000). context: age of the old world (default 10000)."""
     seconds: float = 60.0
-    """socket, load: how long to play, s; p99 needs a thousand frames."""
+    """socket, load, train: how long to play or train, s; p99 needs a thousand frames."""
     clients: int = 4
     """load: players at the same time."""
     viewers: int = 0
@@ -34,16 +46,28 @@ class Bench:
     """load: ticks per second, Hz. Default: the world's own."""
     k: Literal[1, 2, 4] = 2
     """Flow steps per frame."""
-    backend: Literal["torch"] = "torch"
-    """Implementation of the recurrent kernels."""
+    backend: Backend = "auto"
+    """What computes the ticks; auto: what `worldsim doctor --probe` found quickest here."""
     threads: int = 1
     """Intra-op threads of the engine."""
+    data: Path | None = None
+    """train: folder of recordings with side files. Default: the 17 s that lie in a checkout."""
+    preset: str | None = None
+    """model: a preset of `worldsim train`, in place of a world; nothing is timed."""
+    device: str = "cpu"
+    """model, train: cpu, cuda, cuda:1, ..."""
+    runs: int = 5
+    """cold: processes of each kind."""
+    plot: Path | None = None
+    """Where the plot goes. Default: bench-NAME.png here."""
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None
     """Also write the JSON object to this file."""
 
     def __post_init__(self) -> None:
-        if self.frames < 1:
+        if self.frames is not None and self.frames < 1:
             raise ValueError(f"--frames must be >= 1, got {self.frames}")
+        if self.runs < 1:
+            raise ValueError(f"--runs must be >= 1, got {self.runs}")
         if self.seconds <= 0:
             raise ValueError(f"--seconds must be > 0, got {self.seconds}")
         if self.clients < 1 or self.viewers < 0:
@@ -54,31 +78,34 @@ class Bench:
             raise ValueError(f"--threads must be >= 1, got {self.threads}")
 
     def run(self) -> int:
-        """Measure, print the table and the JSON line, return the exit code."""
+        """Measure, draw, print the table and the JSON line, return the exit code."""
         from worldsim.runtime import prepare
 
         prepare(threads=self.threads)
-        measures = {"latency": self._latency, "socket": self._socket, "load": self._load}
-        found = measures[self.name]()
-        report = {"command": f"bench {self.name}", "backend": self.backend, **found}
-        print((load_table if self.name == "load" else as_table)(self.name, report), file=sys.stderr)
-        line = json.dumps(report)
-        if self.json_file is not None:
-            self.json_file.parent.mkdir(parents=True, exist_ok=True)
-            self.json_file.write_text(line + "\n", encoding="utf-8")
-        print(line)
+        from worldsim.benchmarks.shown import SHOWN
+
+        measure = getattr(self, f"_{self.name}")
+        report = {"command": f"bench {self.name}", "backend": self.backend} | measure()
+        shown = SHOWN[self.name](report)
+        plot = self.plot or Path(f"bench-{self.name}.png")
+        shown.draw(plot)
+        say(f"{shown.text}\nconditions: {json.dumps(report['env'])}\nthe plot is {plot}")
+        finish(report, self.json_file)
         return 0
 
     def _latency(self) -> dict[str, object]:
         from worldsim.benchmarks.latency import measure_latency
         from worldsim.world import World
 
-        return measure_latency(World.load(self.world), frames=self.frames, flow_steps=self.k)
+        world = World.load(self.world, backend=self.backend)
+        return measure_latency(world, frames=self.frames or 2000, flow_steps=self.k)
 
     def _socket(self) -> dict[str, object]:
         from worldsim.benchmarks.loopback import measure_loopback
 
-        return measure_loopback(self.world, seconds=self.seconds, flow_steps=self.k)
+        return measure_loopback(
+            self.world, seconds=self.seconds, flow_steps=self.k, backend=self.backend
+        )
 
     def _load(self) -> dict[str, object]:
         from worldsim.benchmarks.load import measure_load
@@ -90,36 +117,44 @@ class Bench:
             seconds=self.seconds,
             rate=self.rate,
             flow_steps=self.k,
+            backend=self.backend,
         )
 
+    def _context(self) -> dict[str, object]:
+        from worldsim.benchmarks.context import measure_context
+        from worldsim.world import World
 
-def load_table(name: str, report: dict[str, object]) -> str:
-    """What people read of a load: one line per kind of figure."""
-    from worldsim.benchmarks.timing import table
+        world = World.load(self.world, flow_steps=self.k)
+        return measure_context(world, frames=self.frames or 10_000, say=say)
 
-    figures = cast(dict[str, Any], report)
-    rows = {"frame spacing": figures["spacing_ms"], "batch": figures["batch_ms"]}
-    summary = (
-        f"{figures['clients']} players, {figures['viewers']} viewers at {figures['rate']:g} Hz: "
-        f"at least {figures['fps_min']:.2f} frames/s each, "
-        f"spacing p99 {figures['spacing_p99_ticks']:.2f} ticks, "
-        f"missed {100 * figures['missed_fraction']:.2f} %, "
-        f"degraded {100 * figures['degraded_fraction']:.2f} %"
-    )
-    return table(name, rows) + "\n" + summary
+    def _train(self) -> dict[str, object]:
+        from worldsim.benchmarks.train import measure_training
+
+        data = self.data or FIXTURE
+        if not data.is_dir():
+            raise DataError(f"{data}: no such folder; --data takes a folder of recordings")
+        return measure_training(self.world, data, seconds=self.seconds, device=self.device, say=say)
+
+    def _cold(self) -> dict[str, object]:
+        from worldsim.benchmarks.cold import measure_cold
+
+        return measure_cold(self.world, runs=self.runs)
+
+    def _model(self) -> dict[str, object]:
+        from worldsim.benchmarks.model import measure_model
+        from worldsim.training.begin import config_of
+        from worldsim.training.presets import PRESETS
+        from worldsim.world import World
+
+        if self.preset is None:
+            world = World.load(self.world, device=self.device)
+            return measure_model(world.config, flow_steps=self.k, device=self.device, world=world)
+        if self.preset not in PRESETS:
+            raise SystemExit(f"--preset {self.preset}: there are {', '.join(PRESETS)}")
+        config = config_of(PRESETS[self.preset], self.preset)
+        return measure_model(config, flow_steps=self.k, device=self.device)
 
 
-def as_table(name: str, report: dict[str, object]) -> str:
-    """What people read: percentiles, then what was missed."""
-    from worldsim.benchmarks.timing import table
-
-    figures = cast(dict[str, Any], report)
-    rows = {"action to frame": {k: figures[f"{k}_ms"] for k in ("p50", "p95", "p99", "max")}}
-    for key, label in (("busy_ms", "busy (whole tick)"), ("spacing_ms", "frame spacing")):
-        if key in figures:
-            rows[label] = figures[key]
-    rows |= {f"  {stage}": row for stage, row in figures["stages"].items()}
-    share = 100 * figures["missed_fraction"]
-    missed = f"missed {figures['missed']} ({share:.2f} %), {figures['frames']} frames arrived"
-    missed += f", budget {figures['budget_ms']} ms"
-    return table(name, rows) + "\n" + missed
+def say(text: str) -> None:
+    """What people read; stdout is for the JSON line."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,13 +1,14 @@
 """`worldsim data`: what is in a folder of videos, and what is wrong with it; and the features that
 training judges pictures by, made ready once."""
 
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+
+from worldsim.commands.report import finish
 
 if TYPE_CHECKING:
     from worldsim.data.scan import ScanResult
@@ -36,8 +37,8 @@ class Data:
     def _convert(self) -> int:
         from worldsim.phi import convert
 
-        line = json.dumps({"command": "data features", "file": str(convert(self.path))})
-        self._finish(line)
+        report = {"command": "data features", "file": str(convert(self.path))}
+        finish(report, self.json_file)
         return 0
 
     def _scan(self) -> int:
@@ -46,23 +47,17 @@ class Data:
 
         results = scan(self.path, report=say_result)
         usable = [result for result in results if result.ok]
-        line = json.dumps(
+        finish(
             {
                 "command": "data scan",
                 "usable": len(usable),
                 "skipped": len(results) - len(usable),
                 "frames": sum(result.frames or 0 for result in usable),
                 "files": [asdict(result) for result in results],
-            }
+            },
+            self.json_file,
         )
-        self._finish(line)
         return 0 if usable else DataError.exit_code
-
-    def _finish(self, line: str) -> None:
-        if self.json_file is not None:
-            self.json_file.parent.mkdir(parents=True, exist_ok=True)
-            self.json_file.write_text(line + "\n", encoding="utf-8")
-        print(line)
 
 
 def say_result(result: "ScanResult") -> None:

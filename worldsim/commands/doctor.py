@@ -1,12 +1,13 @@
 """`worldsim doctor`: what this machine can run, and what it lacks."""
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
+
+from worldsim.commands.report import finish
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +15,9 @@ class Doctor:
     """Say what this machine can run and what it lacks; paste the output into a bug report."""
 
     probe: bool = False
-    """Also measure this machine and the default world's frame time (imports torch)."""
+    """Also measure this machine and build and compare the backends (imports torch)."""
+    world: str | None = None
+    """World to probe with, and to build backends for. Default: doom-hall."""
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None
     """Also write the JSON object to this file."""
 
@@ -23,17 +26,14 @@ class Doctor:
         from worldsim import doctor
 
         if self.probe:
-            doctor.probe()
+            doctor.probe(self.world)
         found = doctor.report()
         problems = doctor.problems(found)
         for line in describe(found):
             print(line, file=sys.stderr)
         for line in problems:
             print(f"note: {line}", file=sys.stderr)
-        text = json.dumps({**found, "problems": problems})
-        if self.json_file is not None:
-            self.json_file.write_text(text + "\n", encoding="utf-8")
-        print(text)
+        finish({**found, "problems": problems}, self.json_file)
         return 0
 
 
@@ -43,10 +43,27 @@ def describe(found: dict[str, object]) -> list[str]:
     for key, value in found.items():
         if isinstance(value, dict):
             lines.append(f"{key}:")
-            lines += [f"  {name:<14} {item or '-'}" for name, item in value.items()]
+            for name, item in value.items():
+                if isinstance(item, dict) and "rows" in item:
+                    lines += describe_backends(item)
+                else:
+                    lines.append(f"  {name:<14} {item or '-'}")
         elif isinstance(value, list):
             lines.append(f"{key:<10} {', '.join(map(str, value)) or '-'}")
         else:
             shown = {True: "yes", False: "no", None: "-"}.get(value, value)  # type: ignore[call-overload]
             lines.append(f"{key:<10} {shown}")
+    return lines
+
+
+def describe_backends(found: dict[str, Any]) -> list[str]:
+    """What a probe found about the backends, a line each."""
+    lines = [f"  backend        {found['choice']} (measured with {found['world']})"]
+    for name, row in found["rows"].items():
+        lines.append(
+            f"    {name:<14} answer p50 {row['answer_ms']['p50']:.1f} ms, "
+            f"tick p50 {row['busy_ms']['p50']:.1f} ms, "
+            f"{row['cpu_answer_ratio']:.2f} and {row['cpu_busy_ratio']:.2f} times as quick as torch"
+            + ("" if row.get("agrees", True) else ", but it does not agree with torch")
+        )
     return lines

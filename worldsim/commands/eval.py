@@ -1,6 +1,5 @@
 """`worldsim eval`: grade a world on held-out recordings."""
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from worldsim.commands.report import finish
 from worldsim.errors import DataError
 
 
@@ -58,11 +58,7 @@ class Eval:
             from worldsim.training.card import record_measurement
 
             record_measurement(find_world(self.world), report)
-        line = json.dumps(report)
-        if self.json_file is not None:
-            self.json_file.parent.mkdir(parents=True, exist_ok=True)
-            self.json_file.write_text(line + "\n", encoding="utf-8")
-        print(line)
+        finish(report, self.json_file)
         return 0
 
     def _evaluate(self, blocks: list[str]) -> dict[str, object]:

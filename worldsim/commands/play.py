@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from worldsim.backends.names import Backend
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -23,7 +25,9 @@ class Play:
     """Walk around in a world.
 
     Arrows or WASD move, space fires, key 1 is code 0, key 2 code 1, and so on. R begins again, P
-    pauses, N makes one tick while paused, F12 saves a picture, Escape leaves. Without a display a
+    pauses, N makes one tick while paused, F5 saves the world, F9 loads the newest save, Backspace
+    goes back in time while it is held, F6 opens a second view from the same moment (F7 hands the
+    keys over), Tab shows objects, M mutes, F12 saves a picture, Escape leaves. Without a display a
     script plays a minute and the clip is written.
     """
 
@@ -36,7 +40,7 @@ class Play:
     start: Path | None = None
     """Picture to start from, fitted into the frame with black bars. Default: the world's own."""
     load: Path | None = None
-    """Snapshot to start from (a saved game)."""
+    """Snapshot to start from (a saved game, *.wsave)."""
     seed: int = 0
     """Of what the world makes up by itself."""
     headless: bool = False
@@ -47,10 +51,16 @@ class Play:
     """Script of a headless game: lines `CONTROL TICKS`. Default: the package's own."""
     out: Path | None = None
     """Clip to write, mp4. Default: none with a window, worldsim-play.mp4 headless."""
-    k: Literal[1, 2, 4] = 2
-    """Flow steps per frame: 1 is fast, 4 is good. On a server, its own choice."""
+    k: Literal[1, 2, 4] | None = None
+    """Flow steps per frame: 1 is fast, 4 is good. Default: 2, or as the mode says. On a server, its
+    own choice."""
+    mode: Literal["fast", "interactive", "quality"] | None = None
+    """fast: 1 flow step. quality: 4. interactive: 4, or fewer when a frame would be late (--k gives
+    another number than 4). Default: 2, whatever the time."""
     device: str = "cpu"
     """Where the model runs: cpu or cuda."""
+    backend: Backend = "auto"
+    """What computes the ticks; auto: what `worldsim doctor --probe` found quickest here."""
 
     def __post_init__(self) -> None:
         if self.frames is not None and self.frames < 1:
@@ -96,7 +106,13 @@ class Play:
             prepare(threads=1)
             from worldsim.world import World
 
-            world = World.load(self.world, device=self.device, flow_steps=self.k)
+            world = World.load(
+                self.world,
+                device=self.device,
+                flow_steps=self.k,
+                mode=self.mode,
+                backend=self.backend,
+            )
             return LocalSource(world, beginning)
         except ValueError as error:
             raise DataError(f"{self.start or self.load}: {error}") from error

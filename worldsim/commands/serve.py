@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from worldsim.backends.names import Backend
+
 MAX_WORKERS = 64
 
 
@@ -51,6 +53,8 @@ class Serve:
     """Flow steps per frame: 1 is fast, 4 is good. Players may wish for another number."""
     device: str = "cpu"
     """Where the model runs: cpu or cuda."""
+    backend: Backend = "auto"
+    """What computes the ticks; auto: what `worldsim doctor --probe` found quickest here."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.workers <= MAX_WORKERS:
@@ -89,7 +93,9 @@ class Serve:
         prepare(threads=1)
         from worldsim.world import World
 
-        return run(World.load(self.world, device=self.device, flow_steps=self.k), config)
+        world = World.load(self.world, device=self.device, flow_steps=self.k, backend=self.backend)
+        say(f"{world.backend} computes the ticks")
+        return run(world, config)
 
     def _link(self, token: str) -> str:
         """The web client with the token behind #, which a browser sends to nobody."""

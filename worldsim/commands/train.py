@@ -15,7 +15,7 @@ class Train:
     """Folder with mp4, mkv, webm or avi files; for labelled actions, NAME.jsonl beside each."""
     out: Path
     """Run folder: plan.json, metrics.jsonl, checkpoints, cache and the world."""
-    preset: Literal["default", "small"] = "default"
+    preset: Literal["default", "small", "base", "large"] = "default"
     """How large the world is: default takes hours to learn, small two minutes."""
     minutes: float | None = None
     """Minutes to train, from a short measurement of this machine (default: 60, small 2)."""
@@ -32,7 +32,10 @@ class Train:
     """Frame size in pixels, multiples of 16 (default: what fits the footage)."""
     name: str | None = None
     """Name of the world (default: the run folder's)."""
-    stages: tuple[Literal["tokenizer", "actions", "dynamics", "features"], ...] | None = None
+    stages: (
+        tuple[Literal["tokenizer", "actions", "objects", "dynamics", "sound", "features"], ...]
+        | None
+    ) = None
     """Only these; with --init the others stay as they are (default: all that are of use)."""
     features: str | None = None
     """What the alarm and --consistency learn from: a file or a model on a hub, or own (learned

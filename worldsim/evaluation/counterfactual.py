@@ -66,19 +66,19 @@ def _branches_of(library: Library, window: Window, replay: Callable[..., Any]) -
     for control, name in enumerate(library.controls):
         with replay(window.footage.header, path) as game:
             if control == 0:
-                _check_same(window, _resize(game.frame(), library.frame_size))
+                check_same(window, to_size(game.frame(), library.frame_size))
             ticks = max(TURN_TICS) if name in TURNS else HOLD
             frames = [game.step(control) for _ in range(ticks)]
-        held.append(_resize(frames[HOLD - 1], library.frame_size))
+        held.append(to_size(frames[HOLD - 1], library.frame_size))
         if name in TURNS:
-            seen = [_resize(frames[tic - 1], library.frame_size) for tic in TURN_TICS]
+            seen = [to_size(frames[tic - 1], library.frame_size) for tic in TURN_TICS]
             turned[name] = np.stack(seen)
     return Branches(
         window=window, held=np.stack(held), turned=np.stack([turned[name] for name in TURNS])
     )
 
 
-def _check_same(window: Window, replayed: Frames) -> None:
+def check_same(window: Window, replayed: Frames) -> None:
     """The recording went through a video codec, so the replay is close to it, not equal."""
     error = np.abs(replayed.astype(np.int16) - window.seed_frame.astype(np.int16)).mean()
     if error > 12:
@@ -87,7 +87,7 @@ def _check_same(window: Window, replayed: Frames) -> None:
         )
 
 
-def _resize(frame: Frames, size: tuple[int, int]) -> Frames:
+def to_size(frame: Frames, size: tuple[int, int]) -> Frames:
     """As the recordings were resized when they were read."""
     from worldsim.data.video import frame_to_size
 

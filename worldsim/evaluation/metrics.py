@@ -42,6 +42,13 @@ def dynamic_psnr(guess: Frames, real: Frames, seed: Frames) -> tuple[Floats, Flo
     return _masked_psnr(guess, real, mask), _masked_psnr(seed, real, mask)
 
 
+def masked_psnr(a: Frames, b: Frames, mask: npt.NDArray[np.bool_], *, least: float = 0.1) -> Floats:
+    """PSNR of (B, H, W, 3) frames where `mask` (B, H, W) is true, dB (B,); NaN where that is less
+    than the share `least` of the picture."""
+    level = _masked_psnr(a, b, mask)
+    return np.where(mask.mean(axis=(-2, -1)) >= least, level, np.nan)
+
+
 def sharpness(frames: Frames) -> Floats:
     """Variance of the 4-neighbour Laplacian of the grey picture: (..., H, W, 3) -> (...)."""
     grey = luma(frames)

@@ -27,10 +27,12 @@ def write_strips(predictor: Predictor, windows: Sequence[Window], path: Path) ->
         if tick in TICKS:
             for i, window in enumerate(windows):
                 columns[i] += [window.future(tick)[-1], frames[i]]
-    rows: list[Frames] = []
-    for pictures in columns:
-        rows += [_side_by_side(pictures[0::2]), _side_by_side(pictures[1::2])]
-    sheet = np.concatenate([_padded(row, i) for i, row in enumerate(rows)])
+    write_rows([row for pictures in columns for row in (pictures[0::2], pictures[1::2])], path)
+
+
+def write_rows(rows: Sequence[Sequence[Frames]], path: Path) -> None:
+    """A sheet of pictures (H, W, 3), in pairs of rows: real ones, imagined ones."""
+    sheet = np.concatenate([_padded(_side_by_side(row), i) for i, row in enumerate(rows)])
     save_picture(sheet, path, NOTICE)
 
 

@@ -20,6 +20,8 @@ class Plan:
     )
     motion_windows: int  # rollouts of 256 frames
     survivors: int  # rollouts of 1024 frames
+    trips: int = 2  # to each distance: away and back
+    long_rollouts: int = 1  # of 7200 frames
 
 
 def plan_of(tier: Tier) -> Plan:
@@ -42,6 +44,8 @@ def plan_of(tier: Tier) -> Plan:
             state_tics=1_500,
             motion_windows=24,
             survivors=24,
+            trips=24,
+            long_rollouts=6,
         )
     return Plan(
         max_frames=120_000,
@@ -50,4 +54,6 @@ def plan_of(tier: Tier) -> Plan:
         state_tics=2_500,
         motion_windows=64,
         survivors=64,
+        trips=96,
+        long_rollouts=32,
     )

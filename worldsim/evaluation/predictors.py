@@ -17,7 +17,7 @@ from worldsim.evaluation.metrics import Frames
 
 if TYPE_CHECKING:
     from worldsim.state import WorldState
-    from worldsim.world import World
+    from worldsim.world import Output, World
 
 SAMPLE_STEPS = 2  # of the flow
 Ints = npt.NDArray[np.int64]
@@ -37,7 +37,7 @@ class Predictor(Protocol):
 
 class WorldPredictor:
     """A world, by samples or `exact`, its deterministic prediction; its memory is emptied every
-    `forget_every` ticks, if given."""
+    `forget_every` ticks, if given, and it looks at no keyframes unless `keyframes`."""
 
     def __init__(
         self,
@@ -46,19 +46,28 @@ class WorldPredictor:
         *,
         exact: bool = False,
         forget_every: int | None = None,
+        keyframes: bool = True,
         seed: int = 0,
     ) -> None:
         self.name = "world"
         self.world = world
         self.exact = exact
         self.forget_every = forget_every
+        self.keyframes = keyframes
         self.seed = seed
         self.codes = codes_of(world, controls)
 
     def rollout(self, windows: Sequence[Window], controls: Ints) -> Iterator[Frames]:
+        for output in self.outputs(windows, controls):
+            yield output.frame
+
+    def outputs(self, windows: Sequence[Window], controls: Ints) -> Iterator["Output"]:
+        """All that the world gives per tick, sound too."""
         state = self._start(windows)
         codes = self.codes[controls]
         for tick in range(codes.shape[1]):
+            if not self.keyframes:
+                state = state.without_keyframes()
             if self.forget_every and tick % self.forget_every == 0:
                 state = state.without_memory()
             state, out = self.world.step(
@@ -67,7 +76,7 @@ class WorldPredictor:
                 flow_steps=1 if self.exact else SAMPLE_STEPS,
                 noise_scale=0.0 if self.exact else None,
             )
-            yield out.frame
+            yield out
 
     def _start(self, windows: Sequence[Window]) -> "WorldState":
         """Absorb each distinct context once, then repeat its state for every row that asks."""

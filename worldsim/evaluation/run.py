@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worldsim.doctor import cpu_name
-from worldsim.evaluation import block_alarm, block_lam, drift, pictures
+from worldsim.evaluation import (
+    block_alarm,
+    block_audio,
+    block_lam,
+    block_long,
+    block_memory,
+    block_objects,
+    drift,
+    pictures,
+    slot_pictures,
+    spectrograms,
+)
 from worldsim.evaluation.block_world import grade
 from worldsim.evaluation.footage import Library, load_library
 from worldsim.evaluation.intervals import missing
@@ -27,7 +38,15 @@ NOTES = {
     "survival_1024": "share of rollouts never 24 frames in a row beyond 99.9 % of real, or frozen",
     "lam": "a control that changed nothing counts as noop; map_N: N labelled frames, 8 draws",
     "lam.delta4": "dB after 4 tics, inferred over random codes; twin: true over random controls",
+    "audio": "gunshots in 128 imagined tics, real controls; a hit is within 50 ms, one to one",
+    "audio.onset_f1_codec": "the real sound through the codec: what the waveform head allows",
+    "objects": "from 64 square pixels at 160x120; boxes match at IoU 0.3; no probe is fitted",
+    "objects.leakage": "mean change outside / inside of the place of a slot moved or removed",
     "alarm": "on held-out pairs; limits as shipped; false_alarms: per 1,000 real frames",
+    "memory.mg": "dB over itself, state emptied every 16 tics; last 8 frames of leave and return",
+    "memory.reappear_f1_24": "F1 of monsters that a detector finds again; its own F1 beside it",
+    "long.tc": "cosine of pooled tokenizer latents of neighbouring frames; 1 for a still",
+    "long.frechet": "on means and changes of pooled tokenizer latents over 16 frames; not FVD",
     "mean_frame": "mean of the other recordings of the evaluation folder",
     "nearest_replay": "searches the other recordings of the evaluation folder",
     "frozen": "the world's own reconstruction of the last context frame, held",
@@ -56,12 +75,24 @@ def evaluate(
             report |= grade(world, library, plan, log, twin)
         elif block == "lam":
             report["lam"] = block_lam.grade(world, library, plan, log, twin)
+        elif block == "audio":
+            report["audio"], heard = block_audio.grade(world, library, plan, log)
+            if out is not None and heard:
+                spectrograms.write(heard, world.fps, out / "sound.png")
+        elif block == "objects":
+            report["objects"] = block_objects.grade(world, library, plan, log)
+        elif block == "memory":
+            report["memory"] = block_memory.grade(world, library, plan, log, out)
+        elif block == "long":
+            report["long"] = block_long.grade(world, library, plan, log, out)
         else:
             report[block] = missing(f"this version does not measure the block '{block}' yet")
     if world.config.features is not None:
         report["alarm"] = block_alarm.grade(world, library, log)
     if out is not None:
         draw(world, library, plan.context, out, log)
+        if "objects" in blocks and world.objects is not None and library.has_controls:
+            slot_pictures.write_slots(world, library, out / "slots.png")
     report["notes"] = NOTES
     report["env"] = {
         "cpu": cpu_name(),

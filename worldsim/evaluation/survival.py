@@ -110,26 +110,55 @@ def survival(
     return measure(np.array(alive, dtype=np.float64), [w.unit for w in windows])
 
 
+class Watch:
+    """Looks at a batch of rollouts tick by tick, every `every` ticks, until they fail."""
+
+    def __init__(
+        self,
+        windows: Sequence[Window],
+        plan: Ints,
+        health: Health,
+        noop: int | None,
+        every: int = 1,
+    ) -> None:
+        self.failed = np.full(len(windows), np.inf)  # (N,) the tick at which each one failed
+        self._windows, self._plan, self._health, self._noop = windows, plan, health, noop
+        self._every, self._needed = every, SEGMENT // every
+        self._streak = np.zeros((len(windows), 5), dtype=np.int64)
+        # until a segment is full nothing is still
+        self._moved = np.full((len(windows), self._needed), np.inf)
+
+    @property
+    def living(self) -> Bools:
+        """(N,)."""
+        return np.asarray(np.isinf(self.failed))
+
+    def see(self, tick: int, before: Frames, frame: Frames) -> None:
+        """The frames (N, H, W, 3) of `tick`, counted from 1, and of the tick before."""
+        if tick % self._every:
+            return
+        change = frame_change(before, frame)
+        self._moved[:, tick // self._every % self._needed] = change
+        acts = is_active(self._plan[:, max(0, tick - SEGMENT) : tick], self._noop)
+        still = acts & (self._moved.mean(axis=1) < self._health.still_limit)
+        signs = np.column_stack([self._health.beyond(frame, change, self._windows), still])
+        self._streak = np.where(signs, self._streak + 1, 0)
+        over = (self._streak >= self._needed).any(axis=1)
+        self.failed = np.where(over & self.living, tick, self.failed)
+
+
 def _survivors(
     predictor: Predictor, group: Sequence[Window], plan: Ints, health: Health, noop: int | None
 ) -> Bools:
     """Which rollouts of a batch live to the end, (N,)."""
-    living = np.ones(len(group), dtype=np.bool_)
-    streak = np.zeros((len(group), 5), dtype=np.int64)
-    moved = np.full((len(group), SEGMENT), np.inf)  # until a segment is full nothing is still
+    watch = Watch(group, plan, health, noop)
     before = np.stack([w.seed_frame for w in group])
     for tick, frame in enumerate(predictor.rollout(group, plan), start=1):
-        change = frame_change(before, frame)
-        moved[:, tick % SEGMENT] = change
-        acts = is_active(plan[:, max(0, tick - SEGMENT) : tick], noop)
-        still = acts & (moved.mean(axis=1) < health.still_limit)
-        signs = np.column_stack([health.beyond(frame, change, group), still])
-        streak = np.where(signs, streak + 1, 0)
-        living &= ~(streak >= SEGMENT).any(axis=1)
-        if not living.any():
+        watch.see(tick, before, frame)
+        if not watch.living.any():
             break
         before = frame
-    return living
+    return watch.living
 
 
 def long_controls(library: Library, windows: Sequence[Window], ticks: int, num: int) -> Ints:

@@ -9,12 +9,12 @@ Shapes: L lanes, T ticks, N = L * (T - 1) examples, P tokens, C channels, H W pi
 
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from worldsim.dynamics.latent_actions import LatentActions, choose, cost_volume, usage_loss
 from worldsim.tokenizer import Tokenizer, to_pixels
+from worldsim.training.device import computing, device_of, fetch, lowered
 from worldsim.training.exercises import motion_loss
 from worldsim.training.loop import matrix_optimizers, take_step
 from worldsim.training.streams import Streams
@@ -33,11 +33,16 @@ class ActionsStage:
         self._tokenizer = tokenizer.requires_grad_(False)
         self.optimizers = matrix_optimizers(model, rate, inside=("layers.",))
         self.streams = streams
+        self._device = device_of(model)
 
     def update(self, progress: float) -> dict[str, Tensor]:
+        with computing(self._device):
+            return self._update()
+
+    def _update(self) -> dict[str, Tensor]:
         chunk = self.streams.next()
-        pixels = to_pixels(torch.from_numpy(np.asarray(chunk.arrays[0])))
-        latents = torch.from_numpy(np.asarray(chunk.arrays[1])).float()
+        pixels = to_pixels(fetch(chunk.arrays[0], self._device))
+        latents = fetch(chunk.arrays[1], self._device).float()
         before, latent, after = (latents[:, i : i + latents.shape[1] - 2] for i in range(3))
         losses = self.losses(
             before.flatten(0, 1),
@@ -53,7 +58,7 @@ class ActionsStage:
         self, before: Tensor, latent: Tensor, after: Tensor, picture: Tensor, real: Tensor
     ) -> dict[str, Tensor]:
         """Three latents in a row, (N, P, C), and the pictures of the last two, (N, 3, H, W)."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with lowered(self._device, torch.bfloat16):
             logits = self._actions.encoder(before, latent, after, cost_volume(picture, real))
             predicted, moved = self._actions(
                 latent, choose(logits), partial(self._tokenizer.move, picture)

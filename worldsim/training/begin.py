@@ -5,9 +5,12 @@ from pathlib import Path
 
 from worldsim.bindings import bound
 from worldsim.dynamics.latent_actions import ActionEncoder
+from worldsim.dynamics.objects import Objects, SlotReader
+from worldsim.dynamics.recall import Recall
 from worldsim.errors import WorldsimError
 from worldsim.folder import WorldConfig, find_world, read_weights
 from worldsim.phi import find_features
+from worldsim.sound import Sound, new_sound
 from worldsim.tokenizer.features import Features
 from worldsim.tokenizer.student import FeaturesConfig, Student
 from worldsim.training.footage import Footage, look, pick_rate, pick_size, read_footage
@@ -36,7 +39,7 @@ def prepare_footage(
     if base:
         size = (base.tokenizer.height, base.tokenizer.width)
     elif size is None:
-        size = pick_size(found, preset.tokenizer.num_tokens)
+        size = pick_size(found, preset.tokenizer.num_tokens, preset.tokenizer.patch)
     ticks = max(preset.tokenizer_batches.ticks, preset.dynamics_batches.ticks)
     footage = read_footage(found, size, fps, run / "cache", min_frames=ticks + 2)
     if not is_learned:
@@ -67,6 +70,19 @@ def new_config(footage: Footage, preset: Preset, name: str) -> WorldConfig:
     )
 
 
+def config_of(preset: Preset, name: str) -> WorldConfig:
+    """The settings of a world of the preset's own shape, for which there is no footage."""
+    codes = [f"code_{code}" for code in range(preset.dynamics.num_actions)]
+    return WorldConfig(
+        name=name,
+        fps=24.0,
+        actions=codes,
+        bindings={},
+        tokenizer=preset.tokenizer,
+        dynamics=preset.dynamics,
+    )
+
+
 def continued(base: WorldConfig, *, is_learned: bool) -> WorldConfig:
     """The settings of a world that goes on from `base`. One with labelled actions may begin to
     learn codes of its own; learned codes stay, since nobody has labels for them.
@@ -80,6 +96,15 @@ def continued(base: WorldConfig, *, is_learned: bool) -> WorldConfig:
     return replace(bound(base, {}), learned_actions=True, start_actions=[])
 
 
+def with_sound(config: WorldConfig) -> WorldConfig:
+    """The same world, fit to learn sound; as it is if it has some already."""
+    if config.sound is not None:
+        return config
+    tokens, channels = config.tokenizer.num_tokens, config.tokenizer.channels
+    sound = new_sound(config.fps, tokens, channels, len(config.actions))
+    return replace(config, sound=sound, sample_rate=sound.codec.sample_rate)
+
+
 def begin_model(
     config: WorldConfig, init: str | Path | None, base: WorldConfig | None
 ) -> WorldModel:
@@ -88,10 +113,17 @@ def begin_model(
         return WorldModel(config)
     model = WorldModel(base)
     read_weights(find_world(init), model)
+    if config.sound is not None and model.sound is None:
+        model.sound = Sound(config.sound)
     if config.learned_actions and model.actions is None:
         model.actions = ActionEncoder(config.dynamics)
+    if config.objects and model.objects is None:
+        model.objects = Objects(config.objects, config.dynamics)
+        model.dynamics.reader = SlotReader(config.objects, config.dynamics)
     if config.features is not None and config.features != base.features:
         model.features = Student(config.tokenizer, config.features.size)
+    if config.keyframes and model.recall is None:
+        model.recall = Recall(config.dynamics, config.keyframes)
     return model
 
 

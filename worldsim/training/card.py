@@ -44,7 +44,9 @@ def write_card(folder: Path, config: WorldConfig) -> None:
 
 def record_measurement(folder: Path, report: Mapping[str, Any]) -> None:
     """Put the figures of an `eval` report into config.json and the card."""
-    flat = {**report, **{f"lam.{k}": v for k, v in report.get("lam", {}).items()}}
+    flat = dict(report)
+    for block in ("lam", "objects"):
+        flat |= {f"{block}.{k}": v for k, v in report.get(block, {}).items()}
     graded = {k: v for k, v in flat.items() if isinstance(v, dict) and "value" in v}
     config = read_config(folder)
     training = {**config.training, "measured": graded}

@@ -26,6 +26,7 @@ from worldsim.training.say import say
 
 KEEP = 3  # committed folders per parent
 PREFIX, DRAFT = "step-", ".tmp-"
+MOST_BYTES = 15_000_000  # of a file of tensors: what carries files away may refuse large ones
 MANIFEST = "manifest.json"
 MEGABYTE = 1e6
 
@@ -92,11 +93,13 @@ def newest(parent: Path, *, strict: bool = False) -> Path | None:
 
 def read(folder: Path) -> Parts:
     """The content of a committed folder; CheckpointError names the file that cannot be read."""
-    tensors, notes = {}, {}
+    tensors: dict[str, dict[str, Tensor]] = {}
+    notes: dict[str, Any] = {}
     for path in sorted(folder.iterdir()):
         try:
             if path.suffix == ".safetensors":
-                tensors[path.stem] = load_file(path)
+                name, _, _ = path.stem.partition(".")
+                tensors.setdefault(name, {}).update(load_file(path))
             elif path.suffix == ".json":
                 notes[path.stem] = json.loads(path.read_bytes())
         except (OSError, SafetensorError, ValueError) as error:
@@ -110,9 +113,21 @@ def clean(parent: Path) -> None:
         _clear(draft)
 
 
+def _shards(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """In files of at most MOST_BYTES, unless a single tensor is larger."""
+    shards: list[dict[str, Tensor]] = [{}]
+    for key, value in tensors.items():
+        if shards[-1] and sum(x.nbytes for x in shards[-1].values()) + value.nbytes > MOST_BYTES:
+            shards.append({})
+        shards[-1][key] = value
+    return shards
+
+
 def _write(draft: Path, parts: Parts) -> None:
     for name, tensors in parts.tensors.items():
-        save_file({k: v.contiguous() for k, v in tensors.items()}, draft / f"{name}.safetensors")
+        for number, shard in enumerate(_shards(tensors)):
+            file_name = f"{name}.{number}.safetensors" if number else f"{name}.safetensors"
+            save_file({k: v.contiguous() for k, v in shard.items()}, draft / file_name)
     for name, note in parts.notes.items():
         (draft / f"{name}.json").write_text(json.dumps(note, indent=1) + "\n")
     files = {p.name: {"size": p.stat().st_size, "sha256": _hash(p)} for p in draft.iterdir()}

@@ -1,7 +1,8 @@
 """The stages of a run, one after the other, over the same footage.
 
 cache of small frames -> tokenizer -> latents -> latent actions -> codes of all footage -> dynamics
--> world folder with card. With labelled actions, the two steps in the middle fall away.
+-> keyframes -> world folder with card. With labelled actions, the two steps in the middle fall
+away; keyframes are for worlds that have some.
 """
 
 import sys
@@ -25,14 +26,18 @@ from worldsim.training.actions_stage import ActionsStage
 from worldsim.training.card import write_card
 from worldsim.training.checkpoint import Stage
 from worldsim.training.consistency import Consistency, Kind
+from worldsim.training.device import device_of
 from worldsim.training.dynamics_stage import DynamicsStage
 from worldsim.training.features_stage import FeaturesStage, kept_back, with_limits
 from worldsim.training.footage import Footage, write_start
+from worldsim.training.keyframes_stage import KeyframesStage, measure_lens
 from worldsim.training.latents import encode_footage
 from worldsim.training.loop import Care, fit, measure_rate
+from worldsim.training.objects_stage import ObjectsStage
 from worldsim.training.plan import Plan, plan_from_minutes, plan_from_steps, read_plan
 from worldsim.training.presets import Batches, Preset
 from worldsim.training.say import say
+from worldsim.training.sound_stage import Sounds, SoundStage
 from worldsim.training.streams import Streams
 from worldsim.training.strips import Strips
 from worldsim.training.tokenizer_stage import TokenizerStage
@@ -51,6 +56,7 @@ class Course:
     preset: Preset
     model: WorldModel
     seed: int
+    sound: Sounds | None = None  # of the footage; None if it has none
     phi: Features | None = None  # for the stages that look at pictures as it does
     consistency: Kind | None = None  # of the dynamics' loss
 
@@ -89,6 +95,14 @@ class Course:
             tokenizer.load_state_dict(averaged.state_dict())
         latents = encode_footage(tokenizer, self.footage, self.run / "latents")
         told = self._learn_actions(plan, latents, care)
+        if plan["objects"] and self.model.objects is not None:
+            averaged = fit(
+                told._objects_stage(self.model, latents),
+                steps=plan["objects"],
+                run=self.run,
+                care=care,
+            )
+            self.model.objects.load_state_dict(averaged.get_submodule("objects").state_dict())
         if plan["dynamics"]:
             strips = Strips(self.run, told.footage, told.config)
             averaged = fit(
@@ -99,9 +113,24 @@ class Course:
                 watch=lambda model, step: strips.dynamics(tokenizer, model, step),
             )
             dynamics.load_state_dict(averaged.state_dict())
+        if plan["keyframes"]:
+            told._learn_keyframes(plan["keyframes"], latents, care)
+        if plan["sound"] and told.model.sound is not None:
+            stage = told._sound_stage(self.model, latents)
+            averaged = fit(stage, steps=plan["sound"], run=self.run, care=care)
+            told.model.sound.load_state_dict(averaged.state_dict())
         if plan["features"]:
             told = told._learn_features(plan["features"], latents, care)
         return told._write(plan, time.time() - started)
+
+    def _learn_keyframes(self, steps: int, latents: Latents, care: Care) -> None:
+        """The adapter alone; what the lens is like is measured first."""
+        recall = self.model.recall
+        assert recall is not None, "a plan has this stage only if the world has keyframes"
+        measure_lens(recall, self.footage.frames, self.footage.actions)
+        stage = self._keyframes_stage(self.model, latents)
+        averaged = fit(stage, steps=steps, run=self.run, care=care)
+        recall.load_state_dict(averaged.state_dict())
 
     def _learn_actions(self, plan: Plan, latents: Latents, care: Care) -> Self:
         """This run with the codes of all footage, and controls bound to them if they are new; as
@@ -141,11 +170,14 @@ class Course:
         one = np.ones((), dtype=np.float16)
         latents = [np.broadcast_to(one, (len(f), *shape)) for f in self.footage.frames]
         with torch.random.fork_rng():  # what follows must not depend on whether this was needed
-            trial = WorldModel(self.config)
+            trial = WorldModel(self.config).to(device_of(self.model))
             built: dict[str, Callable[[], Stage]] = {
                 "tokenizer": lambda: self._tokenizer_stage(trial),
                 "actions": lambda: self._actions_stage(trial, latents),
+                "objects": lambda: self._objects_stage(trial, latents),
                 "dynamics": lambda: self._dynamics_stage(trial, latents),
+                "keyframes": lambda: self._keyframes_stage(trial, latents),
+                "sound": lambda: self._sound_stage(trial, latents),
                 "features": lambda: self._features_stage(trial, latents),
             }
             return {stage: measure_rate(built[stage]()) for stage in stages}
@@ -157,13 +189,23 @@ class Course:
 
     def _actions_stage(self, model: WorldModel, latents: Latents) -> ActionsStage:
         streams = self._streams([self.footage.frames, latents], self.preset.actions_batches)
-        return ActionsStage(LatentActions(self.config.dynamics), model.tokenizer, streams)
+        learner = LatentActions(self.config.dynamics).to(device_of(model))
+        return ActionsStage(learner, model.tokenizer, streams)
+
+    def _objects_stage(self, model: WorldModel, latents: Latents) -> ObjectsStage:
+        assert model.objects is not None, "the plan has this stage for worlds with objects"
+        sources: list[Any] = [self.footage.frames, latents, self.footage.actions]
+        return ObjectsStage(model.objects, self._streams(sources, self.preset.objects_batches))
 
     def _dynamics_stage(self, model: WorldModel, latents: Latents) -> DynamicsStage:
         sources: list[Any] = [self.footage.frames, latents, self.footage.actions]
         streams = self._streams(sources, self.preset.dynamics_batches)
         return DynamicsStage(
-            model.dynamics, model.tokenizer, streams, consistency=self._consistency()
+            model.dynamics,
+            model.tokenizer,
+            streams,
+            model.objects,
+            consistency=self._consistency(),
         )
 
     def _consistency(self) -> Consistency | None:
@@ -173,11 +215,27 @@ class Course:
         frames, actions = self.footage.frames, self.footage.actions
         return Consistency.measured(self.consistency, self.phi, frames, actions, count)
 
+    def _sound_stage(self, model: WorldModel, latents: Latents) -> SoundStage:
+        assert model.sound is not None and self.sound is not None, "the plan has this stage"
+        heard = [i for i, sound in enumerate(self.sound) if sound is not None]
+        sources: list[Any] = [self.sound, latents, self.footage.actions]
+        streams = self._streams([[s[i] for i in heard] for s in sources], self.preset.sound_batches)
+        # codes that were learned before have a dynamics, which is lost on other ones
+        history = self.config.training.get("history", [])
+        known = any("sound" in entry.get("steps", {}) for entry in history)
+        return SoundStage(model.sound, streams, keep_codes=known)
+
     def _features_stage(self, model: WorldModel, latents: Latents) -> FeaturesStage:
         assert self.phi is not None and model.features is not None
         sources = [kept_back(self.footage.frames)[0], kept_back(latents)[0]]
         streams = self._streams(sources, self.preset.features_batches)
         return FeaturesStage(model.features, model.tokenizer, self.phi, streams)
+
+    def _keyframes_stage(self, model: WorldModel, latents: Latents) -> KeyframesStage:
+        assert model.recall is not None, "callers ask only worlds that have keyframes"
+        sources: list[Any] = [self.footage.frames, latents, self.footage.actions]
+        streams = self._streams(sources, self.preset.keyframes_batches)
+        return KeyframesStage(model.recall, model.dynamics, model.tokenizer, streams)
 
     def _streams(self, sources: list[Any], batches: Batches) -> Streams:
         label = self.footage.fingerprint

@@ -13,20 +13,23 @@ stays as it is: trained along, under a harder critic, it lost 3 dB on real frame
 Shapes: L lanes, T ticks, N = L * T, P tokens, C channels, H W picture.
 """
 
+import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from worldsim.dynamics import Dynamics, TrunkState
+from worldsim.dynamics.matching import match
+from worldsim.dynamics.objects import Objects
 from worldsim.tokenizer import Tokenizer, to_pixels
 from worldsim.tokenizer.losses import reconstruction_loss
 from worldsim.training.consistency import WEIGHT as CONSIST_WEIGHT
 from worldsim.training.consistency import Consistency
+from worldsim.training.device import computing, device_of, fetch, lowered
 from worldsim.training.exercises import Frames, exercise, motion_loss, news_loss
 from worldsim.training.lanes import Lanes
 from worldsim.training.loop import matrix_optimizers, take_step
@@ -40,9 +43,10 @@ CONTEXT_NOISE = 0.4  # at most, against tokens of unit root mean square
 FORGET_ACTIONS = 0.1  # share of chunks whose past actions are hidden from the trunk
 PICTURES = 16  # means that are decoded per update, and as many samples
 NEWS = 32  # frames on either side whose news are judged per update
-# an imagined past is soon in another place than the real one, and then all would be new
-NEWS_TICKS = 6
-PICTURE_WEIGHT, MOVED_WEIGHT, NEWS_WEIGHT = 0.3, 1.0, 0.2
+# an imagined past is soon in another place than the real one: then all would be new, and motion
+# would be what leads back there
+NEAR_TICKS = 6
+PICTURE_WEIGHT, MOVED_WEIGHT, NEWS_WEIGHT = 0.3, 2.0, 0.2
 SAMPLE_STEPS = 2  # of the flow
 CRITIC_FROM = 0.1  # of the way: before, samples are wrong in ways that need no critic
 FAITHFUL = 0.3  # of a sample to the frame that really came
@@ -54,6 +58,7 @@ class Context:
 
     latents: Tensor  # (L, T, P, C)
     pictures: Tensor  # (L, T, 3, H, W)
+    motions: Tensor  # (L, T, 3, h, w), how each picture came from the one before
     levels: Tensor  # (L, T), standard deviation of the noise in the latents
     age: Tensor  # int (L, T), for how many ticks they have been the model's own; 0: real
 
@@ -66,29 +71,42 @@ class DynamicsStage:
         dynamics: Dynamics,
         tokenizer: Tokenizer,
         streams: Streams,
+        objects: Objects | None = None,
         *,
         rate: float = 2e-3,
+        precision: torch.dtype = torch.bfloat16,
         consistency: Consistency | None = None,
     ) -> None:
-        """`streams` yields frames uint8, latents, and actions; `tokenizer` is not trained."""
+        """`streams` yields frames uint8, latents, and actions; neither `tokenizer` nor `objects`,
+        which the head reads if there are any, are trained. Products are computed in `precision`."""
         self.model = self._dynamics = dynamics
-        self._tokenizer = tokenizer.requires_grad_(False)
+        # what is not trained is rounded once, not in every call; the numbers are the same
+        self._tokenizer = copy.deepcopy(tokenizer).to(precision).requires_grad_(False)
+        self._objects = objects
         self.optimizers = matrix_optimizers(dynamics, rate, inside=("layers.",))
         self.streams = streams
-        self._paint = PaintLoss()
+        self._device, self._precision = device_of(dynamics), precision
+        self._paint = PaintLoss(self._device, precision=precision)
         self._consistency = consistency
         self._lanes: Lanes | None = None
 
     def update(self, progress: float) -> dict[str, Tensor]:
+        with computing(self._device):
+            return self._update(progress)
+
+    def _update(self, progress: float) -> dict[str, Tensor]:
         chunk = self.streams.next()
-        pixels = to_pixels(torch.from_numpy(np.asarray(chunk.arrays[0])))
-        latents = torch.from_numpy(np.asarray(chunk.arrays[1])).float()
-        actions = torch.from_numpy(np.asarray(chunk.arrays[2])).long()
+        pixels = to_pixels(fetch(chunk.arrays[0], self._device))
+        latents = fetch(chunk.arrays[1], self._device).float()
+        actions = fetch(chunk.arrays[2], self._device).long()
         actions[actions < 0] = self._dynamics.unknown_action
         known = actions.clone()
         known[torch.rand(len(known)) < FORGET_ACTIONS] = self._dynamics.unknown_action
-        lanes = self._begin(pixels[:, 0], latents[:, 0], torch.from_numpy(chunk.jumped), progress)
-        with torch.autocast("cpu", torch.bfloat16):
+        lanes = self._begin(
+            pixels[:, 0], latents[:, 0], fetch(chunk.jumped, self._device), progress
+        )
+        lanes.before = pixels[:, -2]
+        with lowered(self._device, self._precision):
             free_ticks = self._free_ticks(progress, latents.shape[1] - 1)
             context = self._context(lanes, pixels, latents, known, actions, free_ticks)
             frames = self._frames(lanes, context, known, actions)
@@ -108,17 +126,26 @@ class DynamicsStage:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state_dict`."""
         self._paint.load_state_dict(part_of(state, "critic."))
-        lanes = part_of(state, "lanes.")
+        lanes = {k: v.to(self._device) for k, v in part_of(state, "lanes.").items()}
         self._lanes = Lanes.from_state_dict(lanes) if lanes else None
 
     def _begin(self, picture: Tensor, latent: Tensor, jumped: Tensor, progress: float) -> Lanes:
         fresh = replace(self._dynamics.initial_state(len(latent)), latent=latent)
         if self._lanes is None:
             nobody = torch.zeros_like(jumped)
-            self._lanes = Lanes(state=fresh, latent=latent, picture=picture, free=nobody)
+            self._lanes = Lanes(
+                state=fresh,
+                latent=latent,
+                picture=picture,
+                motion=self._match(picture, picture),
+                before=picture,
+                free=nobody,
+            )
         # a lane that runs free for less than a chunk is led again at the next one
         led = jumped if progress >= FREE_FULL else torch.ones_like(jumped)
-        self._lanes.lead(latent, picture, led, may_free=progress >= FREE_FROM)
+        before = torch.where(jumped[:, None, None, None], picture, self._lanes.before)
+        motion = self._match(before, picture)
+        self._lanes.lead(latent, picture, motion, led, may_free=progress >= FREE_FROM)
         self._lanes.restart(fresh, jumped)
         return self._lanes
 
@@ -141,7 +168,9 @@ class DynamicsStage:
         noised = level.nonzero()[:, 0]
         shown[noised] = _blur(shown[noised], level[noised].view(-1, 1, 1, 1, 1) / CONTEXT_NOISE)
         age = torch.zeros(count, ticks, dtype=torch.int64)
+        first = lanes.motion[:, None]
         lanes.latent, lanes.picture = lanes.latent.clone(), lanes.picture.clone()
+        lanes.motion = lanes.motion.clone()
         if lanes.free.any():
             rows, state = lanes.free_rows()
             begin = latents.shape[1] - 1 - free_ticks
@@ -149,11 +178,14 @@ class DynamicsStage:
                 zeros = latents.new_zeros(len(rows), begin)
                 _, state = self._read(latents[rows, :begin], known[rows, :begin], zeros, state)
                 lanes.latent[rows], lanes.picture[rows] = latents[rows, begin], pixels[rows, begin]
+                lanes.motion[rows] = self._match(pixels[rows, begin - 1], pixels[rows, begin])
             seen[rows, begin:], shown[rows, begin:] = self._imagine(
                 lanes, state, known[:, begin:], actions[:, begin:]
             )
             age[rows, begin:] = torch.arange(ticks - begin)
-        return Context(seen, shown, level[:, None].expand(count, ticks), age)
+        later = self._match(shown[:, :-1].flatten(0, 1), shown[:, 1:].flatten(0, 1))
+        motions = torch.cat([first, later.unflatten(0, (count, ticks - 1))], dim=1)
+        return Context(seen, shown, motions, level[:, None].expand(count, ticks), age)
 
     @torch.no_grad()
     def _read(self, *inputs: Any) -> tuple[Tensor, TrunkState]:
@@ -173,9 +205,10 @@ class DynamicsStage:
         """Play on from where the free lanes stand and leave them where it ends: latents and
         pictures on the way, first one included."""
         rows = lanes.free.nonzero()[:, 0]
-        latent, picture = lanes.latent[rows], lanes.picture[rows]
+        latent, picture, motion = lanes.latent[rows], lanes.picture[rows], lanes.motion[rows]
         latents, pictures = [], []
         is_mean = bool(torch.rand(()) < MEAN_LANES)
+        slots = self._objects.initial_state(len(rows)) if self._objects else None
         for t in range(actions.shape[1] - 1):
             latents.append(latent)
             pictures.append(picture)
@@ -183,10 +216,12 @@ class DynamicsStage:
             memory, state = self._dynamics.trunk.step(
                 latent, known[rows, t], latent.new_zeros(len(rows)), state
             )
+            slots, expected = self._expect(slots, latent, actions[rows, t + 1])
             latent, moved = self._dynamics.predict(
-                memory,
+                self._dynamics.with_slots(memory, expected),
                 latent,
                 before,
+                motion,
                 actions[rows, t + 1],
                 partial(self._tokenizer.move, picture),
                 noise=None if is_mean else torch.randn_like(latent),
@@ -194,7 +229,8 @@ class DynamicsStage:
             )
             latent = latent.float()
             picture = self._tokenizer.decoder(latent, moved.latent, moved.picture).clamp(-1, 1)
-        lanes.latent[rows], lanes.picture[rows] = latent, picture
+            motion = self._match(pictures[-1], picture)
+        lanes.latent[rows], lanes.picture[rows], lanes.motion[rows] = latent, picture, motion
         return torch.stack(latents, dim=1), torch.stack(pictures, dim=1)
 
     def _frames(self, lanes: Lanes, context: Context, known: Tensor, actions: Tensor) -> Frames:
@@ -205,13 +241,34 @@ class DynamicsStage:
         lanes.keep(after)
         chosen = actions[:, 1:].flatten()
         moved = self._dynamics.head.move(
-            memory.flatten(0, 1),
+            self._with_slots(memory, seen, actions).flatten(0, 1),
             seen.flatten(0, 1),
             before.flatten(0, 1),
+            context.motions.flatten(0, 1),
             chosen,
             partial(self._tokenizer.move, context.pictures.flatten(0, 1)),
         )
         return Frames(moved, chosen, context.levels.flatten())
+
+    def _with_slots(self, memory: Tensor, latents: Tensor, actions: Tensor) -> Tensor:
+        """What the trunk says (L, T, S, D), and the slots, which are found anew in every chunk."""
+        if self._objects is None:
+            return memory
+        slots, told = self._objects.initial_state(len(latents)), []
+        for t in range(latents.shape[1]):
+            slots, expected = self._expect(slots, latents[:, t], actions[:, t + 1])
+            told.append(self._dynamics.with_slots(memory[:, t], expected))
+        return torch.stack(told, dim=1)
+
+    @torch.no_grad()
+    def _expect(self, slots: Any, latent: Tensor, action: Tensor) -> tuple[Any, Tensor | None]:
+        """The slots in the frame of `latent` (L, P, C), and where `action` (L,) takes them."""
+        if self._objects is None:
+            return None, None
+        # places need more than bfloat16's 8 bits
+        with torch.autocast(self._device.type, enabled=False):
+            slots = self._objects.correct(slots, latent.float())
+            return slots, self._objects.carry(slots, latent.float(), action)
 
     def _losses(
         self,
@@ -226,14 +283,14 @@ class DynamicsStage:
         """All losses: `target` (N, P, C) and `real` (N, 3, H, W) are what really came, `age` (N,)
         says for how long the past had been imagined, `before` what was shown a tick earlier, in
         the model's context and in the real clip."""
-        head, imagined = self._dynamics.head, age > 0
+        head, imagined, near = self._dynamics.head, age > 0, age <= NEAR_TICKS
         lesson = exercise(head, frames, target)
         rows = lesson.is_mean.nonzero()[:, 0]
         rows = rows[torch.randperm(len(rows))[:PICTURES]]
         painted = self._decode(frames.pick(rows), lesson.predicted[rows])
         losses = {
             "latent": lesson.error.mean(),
-            "moved": motion_loss(frames.moved.picture, real),
+            "moved": motion_loss(frames.moved.picture[near], real[near]),
             "paint": reconstruction_loss(painted, real[rows]),
         }
         rows = torch.randperm(len(real))[:PICTURES]
@@ -249,7 +306,7 @@ class DynamicsStage:
                 before[0][at], painted[some], before[1][at], real[at], frames.actions[at]
             )
         losses["news"] = torch.zeros(())
-        for chosen, free in ((~imagined, False), (imagined & (age <= NEWS_TICKS), True)):
+        for chosen, free in ((~imagined, False), (imagined & near, True)):
             rows = chosen.nonzero()[:, 0]
             rows = rows[torch.randperm(len(rows))[:NEWS]]
             if len(rows):
@@ -269,6 +326,10 @@ class DynamicsStage:
         if (imagined & lesson.is_mean).any():
             losses["free"] = lesson.error[imagined & lesson.is_mean].mean()
         return losses
+
+    @torch.no_grad()
+    def _match(self, before: Tensor, picture: Tensor) -> Tensor:
+        return match(before, picture, self._tokenizer.config.grid)
 
     def _decode(self, frames: Frames, latents: Tensor) -> Tensor:
         """(N, P, C) -> (N, 3, H, W)."""

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from worldsim.dynamics import flow as flows
 from worldsim.dynamics.head import Head, Moved
+from worldsim.dynamics.matching import shifted
 
 MEAN_SHARE, SHORTCUT_SHARE = 0.5, 0.15  # the rest learns the flow
 # pixels of shift and L1, of colours in [-1, 1], up to which motion explains a token
@@ -29,7 +30,8 @@ class Frames:
     def pick(self, rows: Tensor) -> "Frames":
         """Some of them, by index."""
         m = self.moved
-        moved = Moved(m.picture[rows], m.latent[rows], m.features[rows], m.news[rows])
+        parts = (m.picture, m.latent, m.features, m.news, m.flow)
+        moved = Moved(*(part[rows] for part in parts))
         return Frames(moved, self.actions[rows], self.levels[rows])
 
     def predict(self, head: Head, x: Tensor, time: Tensor, size: Tensor) -> Tensor:
@@ -100,13 +102,11 @@ def misplacement(moved: Tensor, real: Tensor, tokens: int, reach: int) -> Tensor
     (N, P)."""
     height, width = real.shape[-2:]
     side = int((height * width / tokens) ** 0.5)
-    padded = F.pad(moved, (reach, reach, reach, reach), mode="replicate")
-    best = torch.full((len(real), tokens), torch.inf)
-    for y in range(2 * reach + 1):
-        for x in range(2 * reach + 1):
-            error = (padded[..., y : y + height, x : x + width] - real).abs().mean(1, keepdim=True)
-            best = torch.minimum(best, F.avg_pool2d(error, side).flatten(1))
-    return best
+    errors = [
+        F.avg_pool2d((at - real).abs().mean(1, keepdim=True), side).flatten(1)
+        for at in shifted(moved, (reach, reach))
+    ]
+    return torch.stack(errors).amin(dim=0)
 
 
 def motion_loss(moved: Tensor, real: Tensor) -> Tensor:

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from worldsim.data.cache import Cached, FrameCache
 from worldsim.data.scan import ScanResult, scan
 from worldsim.errors import DataError
-from worldsim.tokenizer.config import PATCH
 from worldsim.training.say import say
 
 START_TICKS = 12  # frames of the start clip: the player is soon somewhere else
@@ -73,8 +72,9 @@ def look(videos: Path) -> list[ScanResult]:
     return usable
 
 
-def pick_size(found: Sequence[ScanResult], num_tokens: int) -> tuple[int, int]:
-    """(H, W) in pixels: of the middle shape of the footage, and of about `num_tokens` tokens."""
+def pick_size(found: Sequence[ScanResult], num_tokens: int, patch: int = 16) -> tuple[int, int]:
+    """(H, W) in pixels: of the middle shape of the footage, and of about `num_tokens` tokens, each
+    of `patch` x `patch` pixels."""
     shapes = sorted((w / h, _seconds(r)) for r in found for h, w in [r.size or (1, 1)])
     seconds = np.cumsum([length for _, length in shapes])
     wanted, _ = shapes[int(np.searchsorted(seconds, seconds[-1] / 2))]
@@ -86,7 +86,7 @@ def pick_size(found: Sequence[ScanResult], num_tokens: int) -> tuple[int, int]:
 
     sides = range(MIN_SIDE, num_tokens // MIN_SIDE + 1)
     rows, columns = min(((r, c) for r in sides for c in sides), key=cost)
-    return rows * PATCH, columns * PATCH
+    return rows * patch, columns * patch
 
 
 def pick_rate(found: Sequence[ScanResult]) -> float:

@@ -22,15 +22,20 @@ class Lanes:
     state: TrunkState  # of what the trunk has read
     latent: Tensor  # (L, P, C), where each lane stands: not read yet
     picture: Tensor  # (L, 3, H, W), what it shows there
+    motion: Tensor  # (L, 3, h, w), how that came from what it showed before
+    before: Tensor  # (L, 3, H, W), the real frame before the one that the next chunk begins with
     free: Tensor  # bool (L,)
 
-    def lead(self, latent: Tensor, picture: Tensor, led: Tensor, *, may_free: bool) -> None:
-        """Put lanes back on the real frame that the chunk begins with, `latent` (L, P, C) and
-        `picture`: those `led` (L,), those not free, and some by chance; then choose anew which of
-        them run free."""
+    def lead(
+        self, latent: Tensor, picture: Tensor, motion: Tensor, led: Tensor, *, may_free: bool
+    ) -> None:
+        """Put lanes back on the real frame that the chunk begins with, `latent` (L, P, C),
+        `picture` and its `motion`: those `led` (L,), those not free, and some by chance; then
+        choose anew which of them run free."""
         led = led | ~self.free | (torch.rand(len(led)) < FREE_STOP)
         self.latent = torch.where(led[:, None, None], latent, self.latent)
         self.picture = torch.where(led[:, None, None, None], picture, self.picture)
+        self.motion = torch.where(led[:, None, None, None], motion, self.motion)
         start = (torch.rand(len(led)) < FREE_SHARE) & may_free
         start[0] = False  # some exercises are for real frames only
         self.free = torch.where(led, start, self.free)
@@ -57,13 +62,13 @@ class Lanes:
     def state_dict(self) -> dict[str, Tensor]:
         """All tensors by name; `from_state_dict` is the inverse."""
         memory = {f"memory.{i}": m for i, m in enumerate(self.state.memory)}
-        last = {"latent": self.latent, "picture": self.picture, "free": self.free}
+        names = ("latent", "picture", "motion", "before", "free")
+        last = {name: getattr(self, name) for name in names}
         return {**memory, "read": self.state.latent, **last}
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Tensor]) -> Self:
         layers = sum(name.startswith("memory.") for name in state)
         memory = tuple(state[f"memory.{i}"] for i in range(layers))
-        return cls(
-            TrunkState(memory, state["read"]), state["latent"], state["picture"], state["free"]
-        )
+        rest = {k: v for k, v in state.items() if k != "read" and not k.startswith("memory.")}
+        return cls(state=TrunkState(memory, state["read"]), **rest)

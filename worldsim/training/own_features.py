@@ -30,13 +30,13 @@ RATE = 1e-3
 def own_features(footage: Footage, run: Path, updates: int) -> Features:
     """Of this footage: those of an earlier run, or new ones after `updates` updates."""
     path = run / "features" / f"{footage.fingerprint[:24]}-{updates}.safetensors"
-    if not path.is_file():
-        say(f"features: {updates} updates on this footage, since there are no others")
-        with torch.random.fork_rng():  # what follows must not depend on whether this was needed
-            torch.manual_seed(0)
+    with torch.random.fork_rng():  # what follows must not depend on whether this was needed
+        torch.manual_seed(0)
+        if not path.is_file():
+            say(f"features: {updates} updates on this footage, since there are no others")
             net = _learn(footage.frames, updates)
-        write_features(path, Own.name, net.state_dict())
-    found = find_features(str(path))
+            write_features(path, Own.name, net.state_dict())
+        found = find_features(str(path))
     assert found is not None
     return found
 

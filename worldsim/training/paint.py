@@ -5,6 +5,7 @@ from torch import Tensor
 
 from worldsim.tokenizer.losses import Critic, critic_loss, feature_loss, reconstruction_loss
 from worldsim.training.checkpoint import load_moments, moments
+from worldsim.training.device import lowered
 from worldsim.training.loop import take_step
 
 CRITIC_WEIGHT = 0.04
@@ -14,8 +15,9 @@ FEATURE_WEIGHT = 0.2
 class PaintLoss:
     """The painter's loss; owns the critic and trains it as it goes."""
 
-    def __init__(self) -> None:
-        self.critic = Critic()
+    def __init__(self, device: torch.device, *, precision: torch.dtype = torch.bfloat16) -> None:
+        self.critic = Critic().to(device)
+        self._precision = precision
         self.optimizer = torch.optim.AdamW(
             self.critic.parameters(), 4e-4, betas=(0.5, 0.98), weight_decay=0.0
         )
@@ -45,7 +47,7 @@ class PaintLoss:
         load_moments([self.optimizer], part_of(state, "moment."))
 
     def _train_critic(self, painted: Tensor, real: Tensor) -> Tensor:
-        with torch.autocast(real.device.type, torch.bfloat16):
+        with lowered(real.device, self._precision):
             on_real, _ = self.critic(real)
             on_painted, _ = self.critic(painted)
             cost = critic_loss(on_real.float(), on_painted.float())
@@ -53,7 +55,7 @@ class PaintLoss:
         return cost.detach()
 
     def _opinion(self, painted: Tensor, real: Tensor) -> Tensor:
-        with torch.autocast(real.device.type, torch.bfloat16):
+        with lowered(real.device, self._precision):
             verdict, features = self.critic(painted)
             with torch.no_grad():
                 _, wanted = self.critic(real)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from worldsim.errors import CheckpointError
 
-STAGES = ("tokenizer", "actions", "dynamics", "features")  # in the order in which they run
+# in the order in which they run
+STAGES = ("tokenizer", "actions", "objects", "dynamics", "keyframes", "sound", "features")
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ def plan_from_minutes(
 
 
 def plan_from_steps(steps: int, shares: Mapping[str, float]) -> Plan:
-    """Split `steps` updates; the largest part gets what rounding leaves."""
+    """Split `steps` updates; the largest part, the last of those, gets what rounding leaves."""
     whole = sum(shares.values())
     parts = {stage: int(steps * share / whole) for stage, share in shares.items()}
-    largest = max(shares, key=lambda stage: shares[stage])
+    largest = max(reversed(list(shares)), key=lambda stage: shares[stage])
     return Plan(parts | {largest: parts[largest] + steps - sum(parts.values())})

@@ -1,8 +1,8 @@
 """How large a world is and how it is trained: one row per preset."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from worldsim.dynamics import DynamicsConfig
+from worldsim.dynamics import DynamicsConfig, ObjectsConfig
 from worldsim.tokenizer import TokenizerConfig
 
 
@@ -15,18 +15,34 @@ class Batches:
     jump: float  # chance per chunk that a lane goes elsewhere
 
 
+# nothing that the dynamics learns survives a new tokenizer
+SHARES = {
+    "tokenizer": 0.35,
+    "actions": 0.08,
+    "objects": 0.07,
+    "dynamics": 0.5,
+    "keyframes": 0.04,
+    "sound": 0.2,
+    "features": 0.06,
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preset:
     """`tokenizer` and `dynamics` are for 4:3 footage; another shape gets about as many tokens."""
 
     tokenizer: TokenizerConfig
     dynamics: DynamicsConfig
+    objects: ObjectsConfig = field(default_factory=ObjectsConfig)
     tokenizer_batches: Batches
     actions_batches: Batches
+    objects_batches: Batches = Batches(lanes=6, ticks=8, jump=0.04)
     dynamics_batches: Batches
-    features_batches: Batches
-    own_features: int  # updates of phi, if it has to be learned from the footage
-    shares: dict[str, float]  # of the updates or minutes, between the stages that run
+    keyframes_batches: Batches = Batches(lanes=8, ticks=24, jump=0.03)
+    sound_batches: Batches = Batches(lanes=12, ticks=24, jump=0.05)
+    features_batches: Batches = Batches(lanes=48, ticks=1, jump=1.0)
+    own_features: int = 2000  # updates of phi, if it has to be learned from the footage
+    shares: dict[str, float] = field(default_factory=SHARES.copy)  # of the updates or minutes
     minutes: float  # unless told otherwise
 
 
@@ -38,11 +54,76 @@ PRESETS = {
         tokenizer_batches=Batches(lanes=8, ticks=4, jump=0.15),
         actions_batches=Batches(lanes=32, ticks=3, jump=1.0),
         dynamics_batches=Batches(lanes=8, ticks=24, jump=0.04),
-        features_batches=Batches(lanes=48, ticks=1, jump=1.0),
-        own_features=2000,
-        # nothing that the dynamics learns survives a new tokenizer
-        shares={"tokenizer": 0.35, "actions": 0.08, "dynamics": 0.57, "features": 0.06},
         minutes=60.0,
+    ),
+    # 360p, for one GPU
+    "base": Preset(
+        tokenizer=TokenizerConfig(
+            height=384,
+            width=640,
+            patch=32,
+            channels=96,
+            encoder_width=512,
+            encoder_hidden=128,
+            decoder_widths=(96, 192, 384),
+            decoder_hidden=(64, 96, 192),
+            max_flow=48.0,
+        ),
+        dynamics=DynamicsConfig(
+            rows=12,
+            columns=20,
+            channels=96,
+            width=768,
+            heads=12,
+            state_size=64,
+            registers=8,
+            trunk_layers=8,
+            memory_every=4,
+            look_layers=2,
+            head_layers=2,
+            max_flow=48.0,
+            expand=4,
+            bias="offsets",
+        ),
+        tokenizer_batches=Batches(lanes=8, ticks=4, jump=0.15),
+        actions_batches=Batches(lanes=32, ticks=3, jump=1.0),
+        dynamics_batches=Batches(lanes=4, ticks=24, jump=0.04),
+        minutes=600.0,
+    ),
+    # 720p, for one GPU
+    "large": Preset(
+        tokenizer=TokenizerConfig(
+            height=736,
+            width=1280,
+            patch=32,
+            channels=128,
+            encoder_width=768,
+            encoder_hidden=192,
+            decoder_widths=(96, 256, 512),
+            decoder_hidden=(64, 128, 256),
+            max_flow=96.0,
+        ),
+        dynamics=DynamicsConfig(
+            rows=23,
+            columns=40,
+            channels=128,
+            width=1024,
+            heads=16,
+            state_size=64,
+            registers=8,
+            trunk_layers=16,
+            memory_every=4,
+            mover_layers=2,
+            look_layers=2,
+            head_layers=4,
+            max_flow=96.0,
+            expand=4,
+            bias="offsets",
+        ),
+        tokenizer_batches=Batches(lanes=4, ticks=4, jump=0.15),
+        actions_batches=Batches(lanes=8, ticks=3, jump=1.0),
+        dynamics_batches=Batches(lanes=2, ticks=12, jump=0.04),
+        minutes=1200.0,
     ),
     # what one core learns in two minutes: to see whether footage works at all
     "small": Preset(
@@ -65,12 +146,22 @@ PRESETS = {
             registers=2,
             trunk_layers=1,
         ),
+        objects=ObjectsConfig(slots=4, attributes=4, hidden=16, width=32),
         tokenizer_batches=Batches(lanes=8, ticks=4, jump=0.15),
         actions_batches=Batches(lanes=32, ticks=3, jump=1.0),
         dynamics_batches=Batches(lanes=6, ticks=16, jump=0.04),
-        features_batches=Batches(lanes=48, ticks=1, jump=1.0),
+        keyframes_batches=Batches(lanes=6, ticks=16, jump=0.02),
+        sound_batches=Batches(lanes=6, ticks=16, jump=0.05),
         own_features=200,
-        shares={"tokenizer": 0.4, "actions": 0.12, "dynamics": 0.48, "features": 0.06},
+        shares={
+            "tokenizer": 0.4,
+            "actions": 0.12,
+            "objects": 0.08,
+            "dynamics": 0.4,
+            "keyframes": 0.04,
+            "sound": 0.2,
+            "features": 0.06,
+        },
         minutes=2.0,
     ),
 }

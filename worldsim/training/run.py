@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -16,15 +17,18 @@ from worldsim.training.begin import (
     featured,
     new_config,
     prepare_footage,
+    with_sound,
 )
 from worldsim.training.consistency import Kind
 from worldsim.training.course import Course
 from worldsim.training.few import fit_bindings
+from worldsim.training.keyframes_stage import KEPT
 from worldsim.training.lock import disk_errors, locked
 from worldsim.training.loop import Care
 from worldsim.training.plan import STAGES
 from worldsim.training.presets import PRESETS
 from worldsim.training.say import say
+from worldsim.training.sound_stage import read_sound
 
 Actions = Literal["learned", "labelled", "few"]
 EARLIER = ("checkpoints", "metrics.jsonl", "plan.json", "diagnostics.json", "strips")
@@ -57,7 +61,8 @@ def train(
     with the meaning of the codes from a few labelled frames in the folder `labels`.
 
     The plan is fixed at the start, from `minutes` or `steps`, which the `preset` splits between
-    the `stages`, all that there is something to learn for, if not given. `init` continues from a
+    the `stages`, all that there is something to learn for, if not given (keyframes only in a world
+    that has some; asked for, they are new). `init` continues from a
     world, whose latents and learned codes stay what they are. `size` is (H, W) in pixels. What is
     not given is picked, by the footage or by the `preset`, and said.
 
@@ -99,12 +104,25 @@ def train(
             config = continued(base, is_learned=learn)
         else:
             config = new_config(footage, PRESETS[preset], name or run.name)
-        known = base is not None and base.learned_actions
+        if "objects" in (stages or (() if base else STAGES)) and config.objects is None:
+            config = replace(config, objects=PRESETS[preset].objects)
+        if "keyframes" in (stages or ()) and not config.keyframes:
+            config = replace(config, keyframes=KEPT)
+        sound = None
+        if stages is None or "sound" in stages:
+            sound = read_sound(footage, with_sound(config), run / "cache")
+        if sound is not None:
+            config = with_sound(config)
         judged = consistency != "off" and (stages is None or "dynamics" in stages)
         needed = judged or (stages is not None and "features" in stages)
         phi = begin_features(features, footage, run, PRESETS[preset], needed=needed)
-        useless = {"actions"} if known or not learn else set()
-        useless |= {"features"} if phi is None else set()
+        useless = {
+            "actions": not learn or (base is not None and base.learned_actions),
+            "objects": config.objects is None,
+            "keyframes": not config.keyframes,
+            "sound": sound is None,
+            "features": phi is None,
+        }
         shares = _shares(PRESETS[preset].shares, stages, useless)
         if phi is not None and "features" in shares:
             config = featured(config, phi)
@@ -116,6 +134,7 @@ def train(
             PRESETS[preset],
             model.to(device),
             seed,
+            sound=sound,
             phi=phi,
             consistency=None if consistency == "off" else consistency,
         )
@@ -142,10 +161,10 @@ def set_aside(run: Path) -> None:
 
 
 def _shares(
-    given: dict[str, float], stages: Sequence[str] | None, useless: set[str]
+    given: dict[str, float], stages: Sequence[str] | None, useless: dict[str, bool]
 ) -> dict[str, float]:
-    """Of the stages that are asked for and of use."""
-    useful = [stage for stage in STAGES if stage not in useless]
+    """Of the stages that are asked for, and of use."""
+    useful = [stage for stage in STAGES if not useless.get(stage, False)]
     shares = {stage: given[stage] for stage in useful if stages is None or stage in stages}
     if not shares:
         raise ValueError("stages: there is nothing to learn in those that were asked for")

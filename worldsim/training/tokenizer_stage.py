@@ -9,12 +9,12 @@ get wrong.
 Shapes: L lanes, T ticks, P tokens, C channels, H W picture.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from worldsim.tokenizer import Tokenizer, carry, to_pixels
+from worldsim.training.device import computing, device_of, fetch, lowered
 from worldsim.training.loop import matrix_optimizers, take_step
 from worldsim.training.paint import PaintLoss, part_of
 from worldsim.training.streams import Streams
@@ -44,15 +44,20 @@ class TokenizerStage:
         self._keep_latents = keep_latents
         model.encoder.requires_grad_(not keep_latents)
         self.optimizers = matrix_optimizers(model, rate, inside=MATRICES)
-        self._paint = PaintLoss()
+        self._device = device_of(model)
+        self._paint = PaintLoss(self._device)
         self.streams = streams
         self._picture: Tensor | None = None
 
     def update(self, progress: float) -> dict[str, Tensor]:
+        with computing(self._device):
+            return self._update(progress)
+
+    def _update(self, progress: float) -> dict[str, Tensor]:
         chunk = self.streams.next()
-        real = to_pixels(torch.from_numpy(np.asarray(chunk.arrays[0])))
-        jumped = torch.from_numpy(chunk.jumped)
-        with torch.autocast("cpu", torch.bfloat16):
+        real = to_pixels(fetch(chunk.arrays[0], self._device))
+        jumped = fetch(chunk.jumped, self._device)
+        with lowered(self._device, torch.bfloat16):
             latents = self.model.encode(real)[:, 1:]
             latents = latents + self._noise(latents)
             painted = self._play(latents, real, jumped)
@@ -72,7 +77,8 @@ class TokenizerStage:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state_dict`."""
-        self._picture = state.get("picture")
+        picture = state.get("picture")
+        self._picture = None if picture is None else picture.to(self._device)
         self._paint.load_state_dict(part_of(state, "critic."))
 
     def _play(self, latents: Tensor, real: Tensor, jumped: Tensor) -> Tensor:

@@ -26,12 +26,6 @@ class Slot:
         return type(self.stack).stack([self.stack.select(self.row)])
 
 
-def size_of_batch(players: int) -> int:
-    """The rows that `players` are computed in: the next power of two."""
-    assert players > 0
-    return 1 << (players - 1).bit_length()
-
-
 def gather(slots: Sequence[Slot], size: int) -> "WorldState":
     """The states of `slots` in that order, padded to `size` rows; as they are if they lie so."""
     first = slots[0].stack

@@ -1,0 +1,161 @@
+"""The parts of a tick through OpenVINO, on the CPU; needs the extra [openvino].
+
+`build` converts the parts once, to files that hold graphs and weights, no code. From these a player
+starts: compiling one batch size takes about a second. `openvino` computes in float32;
+`openvino-bf16` computes what stands between key and frame in bfloat16, where the processor has
+instructions for it, and what is remembered in float32, since errors of a memory stay.
+"""
+
+import tempfile
+import threading
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import openvino
+import torch
+from openvino import opset15 as ops
+from openvino import properties as props
+from openvino.properties import hint as hints
+from torch import Tensor
+
+from worldsim.backends.parts import NAMES, Tensors
+from worldsim.errors import MachineError
+
+LARGE = 100_000  # numbers
+
+
+def build(
+    modules: Mapping[str, torch.nn.Module], example: Mapping[str, Tensors]
+) -> dict[str, bytes]:
+    """Files for `Openvino`: each part for any batch. Takes about ten seconds for a small world."""
+    files = {}
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer: shapes that do not depend on the batch
+        for part in NAMES:
+            inputs = example[part]
+            model = openvino.convert_model(
+                modules[part],
+                example_input=inputs,
+                input=[openvino.PartialShape([-1, *x.shape[1:]]) for x in inputs],
+            )
+            resize_by_products(model)
+            path = Path(folder, f"{part}.xml")
+            openvino.save_model(model, path, compress_to_fp16=False)
+            files[f"{part}.xml"] = path.read_bytes()
+            files[f"{part}.bin"] = path.with_suffix(".bin").read_bytes()
+    return files
+
+
+def resize_by_products(model: Any) -> None:
+    """Turn bilinear resizing into two matrix products, which take a fraction of its time here."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "Interpolate":
+            continue
+        before, after = (list(x.get_partial_shape()[2:]) for x in (node.input(0), node.output(0)))
+        attributes = node.get_attributes()
+        is_ours = attributes["coordinate_transformation_mode"].endswith("half_pixel")
+        if not is_ours or any(size.is_dynamic for size in (*before, *after)):
+            continue
+        (rows, columns), (height, width) = (
+            [size.get_length() for size in x] for x in (before, after)
+        )
+        wide = ops.matmul(node.input_value(0), _resizing(columns, width), False, False)
+        tall = ops.matmul(_resizing(rows, height), wide, True, False)
+        node.output(0).replace(tall.output(0))
+
+
+def _resizing(size: int, wanted: int) -> Any:
+    """(size, wanted): a row of pixels times this is that row resized."""
+    unit = torch.eye(size)[None]
+    resized = torch.nn.functional.interpolate(unit, wanted, mode="linear", align_corners=False)
+    return ops.constant(resized[0].numpy())
+
+
+class Openvino:
+    """Runs built parts for the batch sizes that were prepared."""
+
+    def __init__(self, name: str, paths: Mapping[str, Path]) -> None:
+        """`paths`: what `build` made, by file name. MachineError if the processor cannot."""
+        self.name = name
+        self._core = openvino.Core()
+        self._bf16 = name.endswith("-bf16")
+        if self._bf16 and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise MachineError(
+                "this processor has no bfloat16 instructions; use --backend openvino"
+            )
+        self._models = {
+            part: self._core.read_model(
+                paths[f"{part}.xml"].read_bytes(), paths[f"{part}.bin"].read_bytes()
+            )
+            for part in NAMES
+        }
+        self._calls: dict[tuple[str, int], _Call] = {}
+
+    def prepare(self, batch: int) -> None:
+        """Compile all parts for batches of this size."""
+        for part, model in self._models.items():
+            if (part, batch) not in self._calls:
+                precise = part == "remember" or not self._bf16
+                self._calls[part, batch] = _Call(self._core, model, batch, precise=precise)
+
+    def run(self, part: str, inputs: Tensors) -> Tensors | None:
+        """The outputs of a part; None for inputs of other shapes than were prepared."""
+        call = self._calls.get((part, len(inputs[0])))
+        return None if call is None or not call.fits(inputs) else call.run(inputs)
+
+
+class _Call:
+    """One part, compiled for one batch size."""
+
+    def __init__(self, core: Any, model: Any, batch: int, *, precise: bool) -> None:
+        fixed = model.clone()
+        fixed.reshape({i: [batch, *list(x.partial_shape)[1:]] for i, x in enumerate(model.inputs)})
+        settings = {
+            props.inference_num_threads(): torch.get_num_threads(),
+            props.num_streams(): 1,
+            hints.inference_precision(): openvino.Type.f32 if precise else openvino.Type.bf16,
+        }
+        compiled = core.compile_model(fixed, "CPU", settings)
+        self._request = compiled.create_infer_request()
+        self._inputs = [_Port(self._request.get_input_tensor(i)) for i in range(len(model.inputs))]
+        self._outputs = [
+            _Port(self._request.get_output_tensor(i)) for i in range(len(model.outputs))
+        ]
+        self._lock = threading.Lock()
+
+    def fits(self, inputs: Tensors) -> bool:
+        return [x.shape for x in inputs] == [port.held.shape for port in self._inputs]
+
+    def run(self, inputs: Tensors) -> Tensors:
+        with self._lock:
+            for i, (port, x) in enumerate(zip(self._inputs, inputs, strict=True)):
+                if port.is_large:
+                    self._request.set_input_tensor(i, _shared(x.contiguous()))
+                else:
+                    port.held.copy_(x)
+            large = {
+                i: torch.empty_like(port.held)
+                for i, port in enumerate(self._outputs)
+                if port.is_large
+            }
+            for i, x in large.items():
+                self._request.set_output_tensor(i, _shared(x))
+            self._request.infer()
+            return tuple(
+                large[i] if port.is_large else port.held.clone()
+                for i, port in enumerate(self._outputs)
+            )
+
+
+class _Port:
+    """Where an input or an output lies. To copy a small tensor is quicker than to bind it."""
+
+    def __init__(self, tensor: Any) -> None:
+        self.held = torch.from_numpy(tensor.data)
+        self.is_large = self.held.numel() > LARGE
+
+
+def _shared(x: Tensor) -> Any:
+    return openvino.Tensor(x.numpy(), shared_memory=True)

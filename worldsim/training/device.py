@@ -1,0 +1,33 @@
+"""Where a stage computes: the device of its model, in bfloat16 where that is faster."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the weights of `model` are."""
+    return next(model.parameters()).device
+
+
+@contextmanager
+def computing(device: torch.device) -> Iterator[None]:
+    """Within, what is made new is made on `device`: random numbers, masks, zeros."""
+    # asking for the processor costs time in every single call of torch, and changes nothing
+    with nullcontext() if device.type == "cpu" else device:
+        yield
+
+
+def lowered(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """Within, products are computed in `precision`."""
+    is_lower = precision != torch.float32
+    return torch.autocast(device.type, precision if is_lower else torch.bfloat16, enabled=is_lower)
+
+
+def fetch(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
+    """An array as a tensor on `device`."""
+    return torch.from_numpy(np.asarray(array)).to(device)
