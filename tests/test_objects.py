@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,27 +18,30 @@ from worldsim.world import World, WorldModel
 BOX_THERE = (0.3, 0.5, 0.15, 0.3)
 
 
-@pytest.fixture(scope="module")
-def plain() -> World:
-    return World.load("doom-hall")
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """The shipped world with slots that have learned nothing."""
+def written(path: Path, objects: ObjectsConfig | None) -> World:
+    """The shipped world without its slots, or with slots that have learned nothing."""
     folder = find_world("doom-hall")
-    config = read_config(folder)
+    config = replace(read_config(folder), objects=None)
     old = WorldModel(config)
     read_weights(folder, old)
-    config = replace(config, objects=ObjectsConfig())
+    config = replace(config, objects=objects)
     torch.manual_seed(0)
     new = WorldModel(config)
     new.load_state_dict(old.state_dict(), strict=False)
-    path = tmp_path_factory.mktemp("world")
     write_world(path, config, new)
     for start in folder.glob("start.*"):
         shutil.copy(start, path)
     return World.load(path)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return written(tmp_path_factory.mktemp("plain"), None)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return written(tmp_path_factory.mktemp("world"), ObjectsConfig())
 
 
 @pytest.fixture
