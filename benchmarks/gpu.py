@@ -35,10 +35,11 @@ from worldsim.benchmarks.latency import measure_latency
 from worldsim.benchmarks.model import size
 from worldsim.benchmarks.timing import environment, percentiles
 from worldsim.errors import MachineError
+from worldsim.model import WorldModel
 from worldsim.training.begin import config_of
 from worldsim.training.metrics import read_metrics
 from worldsim.training.presets import PRESETS, Preset
-from worldsim.world import World, WorldModel
+from worldsim.world import World
 
 PART_SECONDS = 480.0  # a part is done by then
 TRAIN_SECONDS = 420.0  # then it saves

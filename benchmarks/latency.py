@@ -69,7 +69,6 @@ def _run(world: "World", frames: int) -> list[dict[str, float]]:
             | {
                 "predict_ms": 1e3 * (predicted - start),
                 "encode_ms": 1e3 * (encoded - predicted),
-                "trunk_ms": 1e3 * (end - encoded),
                 "busy_ms": 1e3 * (end - start),
             }
         )

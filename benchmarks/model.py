@@ -24,7 +24,8 @@ from worldsim.benchmarks.floors import measure_floors, median_ms
 from worldsim.benchmarks.timing import environment
 from worldsim.dynamics.matching import match
 from worldsim.folder import WorldConfig
-from worldsim.world import World, WorldModel
+from worldsim.model import WorldModel
+from worldsim.world import World
 
 MEASURED_SECONDS = 1.0  # per part
 

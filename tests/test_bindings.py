@@ -13,9 +13,10 @@ from worldsim.bindings import bind_by_labels, bind_by_motion, bound
 from worldsim.cli import main
 from worldsim.dynamics import DynamicsConfig
 from worldsim.folder import WorldConfig, read_config, write_world
+from worldsim.model import WorldModel
 from worldsim.motion import Motion, mean_motion, motion_of_codes
 from worldsim.tokenizer import TokenizerConfig
-from worldsim.world import World, WorldModel
+from worldsim.world import World
 
 CONFIG = WorldConfig(
     name="tiny",

@@ -20,8 +20,9 @@ from safetensors.torch import load_file, save_file
 from worldsim.dynamics import DynamicsConfig
 from worldsim.errors import CheckpointError
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights, write_world
+from worldsim.model import WorldModel
 from worldsim.tokenizer import TokenizerConfig
-from worldsim.world import World, WorldModel
+from worldsim.world import World
 
 
 def small_config() -> WorldConfig:

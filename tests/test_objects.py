@@ -11,9 +11,10 @@ import torch
 from worldsim.dynamics import ObjectsConfig
 from worldsim.dynamics.objects import BOX, PRESENCE
 from worldsim.folder import find_world, read_config, read_weights, write_world
+from worldsim.model import WorldModel
 from worldsim.objects import inside
 from worldsim.state import WorldState
-from worldsim.world import World, WorldModel
+from worldsim.world import World
 
 BOX_THERE = (0.3, 0.5, 0.15, 0.3)
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from worldsim.dynamics import DynamicsConfig
 from worldsim.folder import WorldConfig, write_world
+from worldsim.model import WorldModel
 from worldsim.state import WorldState
 from worldsim.tokenizer import TokenizerConfig
-from worldsim.world import World, WorldModel
+from worldsim.world import World
 
 CONFIG = WorldConfig(
     name="small",

@@ -10,10 +10,11 @@ import torch
 from worldsim.dynamics import DynamicsConfig
 from worldsim.errors import CheckpointError
 from worldsim.folder import WorldConfig, read_config, write_world
+from worldsim.model import WorldModel
 from worldsim.sound import new_sound
 from worldsim.tokenizer import TokenizerConfig
 from worldsim.training.begin import with_sound
-from worldsim.world import World, WorldModel
+from worldsim.world import World
 
 
 def small_config() -> WorldConfig:

@@ -7,36 +7,30 @@ A tick has two halves. `predict` is late: it needs the action, and the frame com
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from worldsim import objects, start
 from worldsim.backends.choice import open_parts
 from worldsim.backends.parts import Parts
 from worldsim.codes import infer_codes
 from worldsim.costs import Pace, measure
-from worldsim.dynamics import Dynamics, Moved, draw
+from worldsim.dynamics import Moved, draw
 from worldsim.dynamics.flow import STEPS
-from worldsim.dynamics.latent_actions import ActionEncoder
-from worldsim.dynamics.matching import match
 from worldsim.dynamics.objects import Objects
-from worldsim.dynamics.recall import Recall
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights
+from worldsim.model import Frames, WorldModel
 from worldsim.snapshot import decode_state, encode_state
-from worldsim.sound import Sound, SoundState
-from worldsim.state import WorldState, keyframe_tensors
-from worldsim.tokenizer import Tokenizer, to_frames, to_pixels
-from worldsim.tokenizer.student import Student
+from worldsim.sound import SoundState
+from worldsim.state import WorldState
+from worldsim.tokenizer import to_frames
 
-Frames = NDArray[np.uint8]
 MODES = {"fast": 1, "interactive": 4, "quality": 4}  # flow steps
-ENCODE_BATCH = 64  # frames that the encoder reads at once: bounds its memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,21 +65,6 @@ class Prediction:
         """(B,): whether the model gave each player numbers; what is NaN once stays NaN."""
         finite: NDArray[np.bool_] = self.latent.isfinite().flatten(1).all(dim=1).cpu().numpy()
         return finite
-
-
-class WorldModel(nn.Module):
-    """The networks of a world, under the names that they have in model.safetensors."""
-
-    def __init__(self, config: WorldConfig) -> None:
-        super().__init__()
-        self.tokenizer = Tokenizer(config.tokenizer)
-        self.dynamics = Dynamics(config.dynamics, config.objects)
-        self.actions = ActionEncoder(config.dynamics) if config.learned_actions else None
-        self.sound = Sound(config.sound) if config.sound is not None else None
-        self.objects = Objects(config.objects, config.dynamics) if config.objects else None
-        known = config.features
-        self.features = Student(config.tokenizer, known.size) if known else None
-        self.recall = Recall(config.dynamics, config.keyframes) if config.keyframes else None
 
 
 class World:
@@ -215,12 +194,7 @@ class World:
     ) -> tuple[WorldState, Output]:
         """One tick. action: an int for all players, or ints (B,), each below `num_actions`."""
         prediction = self.predict(state, action, flow_steps=flow_steps, noise_scale=noise_scale)
-        begun = time.perf_counter()
-        state = self.advance(prediction)
-        took = 1e3 * (time.perf_counter() - begun)
-        timing = prediction.output.timing
-        timing["trunk_ms"] = took - timing.get("objects_ms", 0.0)
-        return state, prediction.output
+        return self.advance(prediction), prediction.output
 
     @torch.inference_mode()
     def predict(
@@ -243,24 +217,16 @@ class World:
         chosen = self._check_action(action, state.batch)
         begun = time.perf_counter()
         slots = self._carry(state, chosen)
-        moved = Moved(
-            *self._parts.run(
-                "move",
-                self._model.dynamics.with_slots(state.context, slots),
-                state.latent,
-                state.before,
-                state.motion,
-                state.picture,
-                chosen,
-            )
-        )
+        context = self._model.dynamics.with_slots(state.context, slots)
+        seen = (context, state.latent, state.before, state.motion, state.picture)
+        moved = Moved(*self._parts.run("move", *seen, chosen))
 
         def refine(noisy: Tensor, clock: Tensor) -> Tensor:
             inputs = (noisy, clock, moved.features, moved.latent, chosen)
             return self._parts.run("refine", *inputs)[0]
 
         latent = draw(refine, moved, noise=self._noise(state, scale), steps=steps)
-        latent, moved = self._recall(state, latent, moved)
+        latent, moved = self._model.recalled(state, latent, moved)
         predicted = time.perf_counter()
         picture, shown = self._parts.run("paint", latent, moved.latent, moved.picture)
         frame = shown.cpu().numpy()
@@ -290,9 +256,10 @@ class World:
 
     @torch.inference_mode()
     def advance(self, prediction: Prediction) -> WorldState:
-        """The early half: remember what was shown."""
+        """The early half: remember what was shown. Adds to the timing of its output."""
         p, begun = prediction, time.perf_counter()
         state = self._read(p.state, p.latent, p.picture, p.action, p.sound, p.flow)
+        p.output.timing["trunk_ms"] = 1e3 * (time.perf_counter() - begun)
         state = self._follow(state, p)
         pace = self._paces.get(state.batch)
         if pace is not None:
@@ -304,8 +271,7 @@ class World:
         """Remember a real frame, uint8 (B, H, W, 3), that followed `action`, instead of a
         predicted one."""
         self._check_frames(frame)
-        pixels = to_pixels(torch.from_numpy(frame).to(self.device))
-        latent = self._model.tokenizer.encode(pixels[:, None])[:, 0]
+        pixels, latent = self._model.pixels(frame), self._model.encode(frame[:, None])[:, 0]
         chosen = self._check_action(action, state.batch)
         _, sound = self._hear(state, latent, chosen, {})
         after = self._read(state, latent, pixels, chosen, sound, None)
@@ -345,7 +311,7 @@ class World:
     def encode(self, frames: Frames) -> NDArray[np.float32]:
         """The latents of frames: uint8 (T, H, W, 3) -> (T, P, C)."""
         self._check_frames(frames)
-        latents: NDArray[np.float32] = self._encode(frames[None])[0].cpu().numpy()
+        latents: NDArray[np.float32] = self._model.encode(frames[None])[0].cpu().numpy()
         return latents
 
     @torch.inference_mode()
@@ -353,7 +319,7 @@ class World:
         """uint8 (T, H, W, 3) through the tokenizer and back; `clear_cache` makes the decoder
         paint every frame from its latent alone."""
         self._check_frames(frames)
-        latents = self._encode(frames[None])[0]
+        latents = self._model.encode(frames[None])[0]
         tokenizer = self._model.tokenizer
         cleared = tokenizer.decoder.cleared(1)
         picture, shown = cleared, []
@@ -386,7 +352,7 @@ class World:
         self._check_frames(frames)
         if frames.ndim != 4 or len(frames) < 2:
             raise ValueError(f"frames must be at least two, (T, H, W, 3), got {frames.shape}")
-        return infer_codes(self._model.actions, frames, self._encode(frames[None])[0])
+        return infer_codes(self._model.actions, frames, self._model.encode(frames[None])[0])
 
     @torch.inference_mode()
     def doubt(self, before: Frames, after: Frames) -> NDArray[np.float64] | None:
@@ -398,7 +364,7 @@ class World:
             return None
         for frames in (before, after):
             self._check_frames(frames)
-        a, b = self._encode(before[:, None])[:, 0], self._encode(after[:, None])[:, 0]
+        a, b = self._model.encode(before[:, None])[:, 0], self._model.encode(after[:, None])[:, 0]
         both = torch.stack([student.score(a, b), student.bound(a, b)], dim=-1)
         doubt: NDArray[np.float64] = both.double().cpu().numpy()
         return doubt
@@ -413,9 +379,8 @@ class World:
     def _look(self, frames: Frames, actions: ArrayLike | None) -> WorldState:
         """The state after a context of frames (B, T, H, W, 3)."""
         batch, ticks = frames.shape[:2]
-        latents = self._encode(frames)
-        dynamics = self._model.dynamics
-        led = torch.full((batch, ticks), dynamics.unknown_action, device=self.device)
+        unknown = self._model.dynamics.unknown_action
+        led = torch.full((batch, ticks), unknown, device=self.device)
         if actions is not None and ticks > 1:
             told = torch.as_tensor(np.asarray(actions, dtype=np.int64), device=self.device)
             if told.shape not in ((ticks - 1,), (batch, ticks - 1)):
@@ -423,46 +388,20 @@ class World:
                     f"actions must be ({ticks - 1},) or ({batch}, {ticks - 1}), "
                     f"got {tuple(told.shape)}"
                 )
-            led[:, 1:] = torch.where(told < 0, dynamics.unknown_action, told)
-        first = dynamics.initial_state(batch)
-        context, trunk = dynamics.trunk(
-            latents,
-            led,
-            torch.zeros(batch, ticks, device=self.device),
-            type(first)(memory=first.memory, latent=latents[:, 0]),
-        )
-        last, earlier = (
-            to_pixels(torch.from_numpy(np.ascontiguousarray(frames[:, t])).to(self.device))
-            for t in (-1, max(ticks - 2, 0))
-        )
-        sound = None if self._model.sound is None else self._model.sound.look(latents, led)
-        return WorldState(
-            **self._first_keyframes(frames),
-            memory=torch.stack(trunk.memory, dim=1),
-            latent=latents[:, -1],
-            before=latents[:, max(ticks - 2, 0)],
-            context=context[:, -1],
-            motion=match(earlier, last, self.config.tokenizer.grid),
-            picture=last,
-            tick=torch.zeros(batch, dtype=torch.int64, device=self.device),
-            seed=torch.zeros(batch, dtype=torch.int64, device=self.device),
-            slots=objects.look(self._model.objects, latents, led) if self._model.objects else None,
-            **(sound.tensors() if sound else {}),
-        )
+            led[:, 1:] = torch.where(told < 0, unknown, told)
+        return self._model.look(frames, led)
 
     def _hear(
         self, state: WorldState, latent: Tensor, action: Tensor, timing: dict[str, float]
     ) -> tuple[NDArray[np.float32] | None, SoundState | None]:
         """The sound (B, N) of the tick that led to `latent`, and what is remembered of it."""
-        sound = self._model.sound
-        if sound is None:
-            return None, None
         begun = time.perf_counter()
-        heard = state.sound or sound.initial_state(state.batch)
-        audio, after = sound.step(heard, latent, action, state.seed.tolist(), state.tick.tolist())
-        samples: NDArray[np.float32] = audio.cpu().numpy()
+        heard = self._model.hear(state, latent, action)
+        if heard is None:
+            return None, None
+        samples: NDArray[np.float32] = heard[0].cpu().numpy()
         timing["sound_ms"] = 1e3 * (time.perf_counter() - begun)
-        return samples, after
+        return samples, heard[1]
 
     def _read(
         self,
@@ -473,22 +412,8 @@ class World:
         sound: SoundState | None,
         flow: Tensor | None,
     ) -> WorldState:
-        context, memory = self._parts.run("remember", latent, state.latent, action, state.memory)
-        motion = match(state.picture, picture, self.config.tokenizer.grid)
-        # the mover's own word is the better one, where there is one
-        kept = self._next_keyframes(state, picture, motion[:, :2] if flow is None else flow)
-        return WorldState(
-            **kept,
-            memory=memory,
-            latent=latent,
-            before=state.latent,
-            motion=motion,
-            context=context,
-            picture=picture,
-            tick=state.tick + 1,
-            seed=state.seed,
-            **(sound.tensors() if sound else {}),
-        )
+        trunk = self._parts.run("remember", latent, state.latent, action, state.memory)
+        return self._model.remember(state, latent, picture, trunk, sound=sound, flow=flow)
 
     def _carry(self, state: WorldState, action: Tensor) -> Tensor | None:
         if self._model.objects is None or state.slots is None:
@@ -521,47 +446,6 @@ class World:
         score = self._model.features.score(state.latent, latent)
         is_alarm: NDArray[np.bool_] = (score > self.config.features.alarm).cpu().numpy()
         return is_alarm
-
-    def _recall(self, state: WorldState, latent: Tensor, moved: Moved) -> tuple[Tensor, Moved]:
-        """A prediction, with what the keyframes know of it."""
-        recall, kept = self._model.recall, state.kept
-        if recall is None or kept is None:
-            return latent, moved
-        return recall(kept, moved, self._model.tokenizer.move).compose(latent, moved)  # type: ignore[no-any-return]
-
-    def _first_keyframes(self, frames: Frames) -> dict[str, Tensor]:
-        """What is kept of frames (B, T, H, W, 3)."""
-        recall = self._model.recall
-        if recall is None:
-            return {}
-        pictures = [
-            to_pixels(torch.from_numpy(np.ascontiguousarray(frames[:, t])).to(self.device))
-            for t in range(frames.shape[1])
-        ]
-        kept = recall.keep(recall.empty(pictures[0]), pictures[0], None)
-        for before, picture in pairwise(pictures):
-            motion = match(before, picture, self.config.tokenizer.grid)
-            kept = recall.keep(kept, picture, motion[:, :2])
-        return keyframe_tensors(kept)
-
-    def _next_keyframes(
-        self, state: WorldState, picture: Tensor, flow: Tensor | None
-    ) -> dict[str, Tensor]:
-        recall, kept = self._model.recall, state.kept
-        if recall is None or kept is None:
-            return {}
-        return keyframe_tensors(recall.keep(kept, picture, flow))
-
-    def _encode(self, frames: Frames) -> Tensor:
-        """(B, T, H, W, 3) -> (B, T, P, C), a bounded number of frames at a time."""
-        flat = torch.from_numpy(np.ascontiguousarray(frames)).flatten(0, 1)
-        parts = [
-            self._model.tokenizer.encode(to_pixels(part.to(self.device))[None])[0]
-            for part in flat.split(ENCODE_BATCH)
-        ]
-        batch, ticks = frames.shape[:2]
-        latents = torch.cat(parts)
-        return latents.view(batch, ticks, *latents.shape[1:])
 
     def _noise(self, state: WorldState, scale: float) -> Tensor | None:
         """(B, P, C): a function of each player's seed and tick, so that it needs no state."""

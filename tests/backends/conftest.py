@@ -9,8 +9,9 @@ import torch
 from worldsim import doctor
 from worldsim.dynamics import DynamicsConfig
 from worldsim.folder import WorldConfig, write_world
+from worldsim.model import WorldModel
 from worldsim.tokenizer import TokenizerConfig
-from worldsim.world import World, WorldModel
+from worldsim.world import World
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,9 @@ from worldsim.benchmarks.plot import Axes, draw
 from worldsim.benchmarks.timing import percentiles
 from worldsim.dynamics.trunk import SpaceLayer, TrunkLayer
 from worldsim.errors import MachineError
+from worldsim.model import WorldModel
 from worldsim.training.begin import config_of
 from worldsim.training.presets import PRESETS
-from worldsim.world import WorldModel
 
 
 def test_operations_and_bytes_of_a_layer_are_known() -> None:

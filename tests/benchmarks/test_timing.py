@@ -96,7 +96,7 @@ class InstantWorld:
 
     def predict(self, state: int, action: int) -> Any:
         frame = np.zeros((1, 96, 128, 3), dtype=np.uint8)
-        timing = {"head_ms": 0.5, "decode_ms": 0.25}
+        timing = {"head_ms": 0.5, "decode_ms": 0.25, "trunk_ms": 0.125}
         return SimpleNamespace(output=SimpleNamespace(frame=frame, timing=timing))
 
     def advance(self, prediction: Any) -> int:

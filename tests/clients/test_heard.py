@@ -19,9 +19,10 @@ from worldsim.clients.sync_client import Client
 from worldsim.clients.window import Window
 from worldsim.dynamics import DynamicsConfig
 from worldsim.folder import WorldConfig, write_world
+from worldsim.model import WorldModel
 from worldsim.tokenizer import TokenizerConfig
 from worldsim.training.begin import with_sound
-from worldsim.world import World, WorldModel
+from worldsim.world import World
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from worldsim.dynamics.objects import Objects, SlotReader
 from worldsim.dynamics.recall import Recall
 from worldsim.errors import WorldsimError
 from worldsim.folder import WorldConfig, find_world, read_weights
+from worldsim.model import WorldModel
 from worldsim.phi import find_features
 from worldsim.sound import Sound, new_sound
 from worldsim.tokenizer.features import Features
@@ -18,7 +19,6 @@ from worldsim.training.labels import only_labelled, read_labels
 from worldsim.training.own_features import own_features
 from worldsim.training.presets import Preset
 from worldsim.training.say import say
-from worldsim.world import WorldModel
 
 
 def prepare_footage(

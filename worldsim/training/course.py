@@ -20,6 +20,7 @@ from worldsim.bindings import bind_by_motion, bound, listed
 from worldsim.codes import infer_codes
 from worldsim.dynamics.latent_actions import LatentActions
 from worldsim.folder import WorldConfig, write_world
+from worldsim.model import WorldModel
 from worldsim.motion import motion_of_codes
 from worldsim.tokenizer.features import Features
 from worldsim.training.actions_stage import ActionsStage
@@ -41,7 +42,6 @@ from worldsim.training.sound_stage import Sounds, SoundStage
 from worldsim.training.streams import Streams
 from worldsim.training.strips import Strips
 from worldsim.training.tokenizer_stage import TokenizerStage
-from worldsim.world import WorldModel
 
 Latents = list[NDArray[np.float16]]  # (T, P, C) per episode
 

@@ -13,9 +13,10 @@ from PIL import Image
 from torch import nn
 
 from worldsim.folder import WorldConfig
+from worldsim.model import WorldModel
 from worldsim.tokenizer import to_frames, to_pixels
 from worldsim.training.footage import Footage
-from worldsim.world import World, WorldModel
+from worldsim.world import World
 
 CONTEXT_TICKS = 8  # real frames before the imagined ones
 SECONDS = 1.5  # that are shown

@@ -1,0 +1,152 @@
+"""The networks of a world, and how they read pictures into a state.
+
+Shapes: B players, T ticks, P tokens, C channels, H W picture, K slots.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from worldsim import objects
+from worldsim.dynamics import Dynamics, Moved
+from worldsim.dynamics.latent_actions import ActionEncoder
+from worldsim.dynamics.matching import match
+from worldsim.dynamics.objects import Objects
+from worldsim.dynamics.recall import Recall
+from worldsim.folder import WorldConfig
+from worldsim.sound import Sound, SoundState
+from worldsim.state import WorldState, keyframe_tensors
+from worldsim.tokenizer import Tokenizer, to_pixels
+from worldsim.tokenizer.student import Student
+
+Frames = NDArray[np.uint8]
+ENCODE_BATCH = 64  # frames that the encoder reads at once: bounds its memory
+
+
+class WorldModel(nn.Module):
+    """The networks, under the names that they have in model.safetensors. What a world has no part
+    for is None."""
+
+    def __init__(self, config: WorldConfig) -> None:
+        super().__init__()
+        self.tokenizer = Tokenizer(config.tokenizer)
+        self.dynamics = Dynamics(config.dynamics, config.objects)
+        self.actions = ActionEncoder(config.dynamics) if config.learned_actions else None
+        self.sound = Sound(config.sound) if config.sound is not None else None
+        self.objects = Objects(config.objects, config.dynamics) if config.objects else None
+        known = config.features
+        self.features = Student(config.tokenizer, known.size) if known else None
+        self.recall = Recall(config.dynamics, config.keyframes) if config.keyframes else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.dynamics.trunk.places.device
+
+    def pixels(self, frames: Frames) -> Tensor:
+        """uint8 (..., H, W, 3) -> float (..., 3, H, W) in [-1, 1], on the device."""
+        return to_pixels(torch.from_numpy(np.ascontiguousarray(frames)).to(self.device))
+
+    def encode(self, frames: Frames) -> Tensor:
+        """(B, T, H, W, 3) -> latents (B, T, P, C), a bounded number of frames at a time."""
+        batch, ticks = frames.shape[:2]
+        flat = frames.reshape(-1, *frames.shape[2:])
+        parts = [
+            self.tokenizer.encode(self.pixels(flat[i : i + ENCODE_BATCH])[None])[0]
+            for i in range(0, len(flat), ENCODE_BATCH)
+        ]
+        latents = torch.cat(parts)
+        return latents.view(batch, ticks, *latents.shape[1:])
+
+    def look(self, frames: Frames, led: Tensor) -> WorldState:
+        """The state after a context of frames (B, T, H, W, 3) and the actions `led` (B, T) that led
+        to them."""
+        batch, ticks = frames.shape[:2]
+        latents = self.encode(frames)
+        first = self.dynamics.initial_state(batch)
+        context, trunk = self.dynamics.trunk(
+            latents,
+            led,
+            torch.zeros(batch, ticks, device=self.device),
+            type(first)(memory=first.memory, latent=latents[:, 0]),
+        )
+        last, earlier = (self.pixels(frames[:, t]) for t in (-1, max(ticks - 2, 0)))
+        sound = self.sound.look(latents, led) if self.sound else None
+        return WorldState(
+            memory=torch.stack(trunk.memory, dim=1),
+            latent=latents[:, -1],
+            before=latents[:, max(ticks - 2, 0)],
+            context=context[:, -1],
+            motion=self._match(earlier, last),
+            picture=last,
+            tick=torch.zeros(batch, dtype=torch.int64, device=self.device),
+            seed=torch.zeros(batch, dtype=torch.int64, device=self.device),
+            slots=objects.look(self.objects, latents, led) if self.objects else None,
+            **(sound.tensors() if sound else {}),
+            **self._first_keyframes(frames),
+        )
+
+    def remember(
+        self,
+        state: WorldState,
+        latent: Tensor,
+        picture: Tensor,
+        trunk: tuple[Tensor, ...],
+        *,
+        sound: SoundState | None,
+        flow: Tensor | None,
+    ) -> WorldState:
+        """`state` a tick later: what is shown now, the context and memory that the `trunk` made of
+        it, what was heard, and by what `flow` the mover moved the last picture, if it did. The
+        slots are not in it yet."""
+        context, memory = trunk
+        motion = self._match(state.picture, picture)
+        kept = {}
+        if self.recall is not None and state.kept is not None:
+            # the mover's own word is the better one, where there is one
+            led = motion[:, :2] if flow is None else flow
+            kept = keyframe_tensors(self.recall.keep(state.kept, picture, led))
+        return WorldState(
+            memory=memory,
+            latent=latent,
+            before=state.latent,
+            motion=motion,
+            context=context,
+            picture=picture,
+            tick=state.tick + 1,
+            seed=state.seed,
+            **(sound.tensors() if sound else {}),
+            **kept,
+        )
+
+    def hear(
+        self, state: WorldState, latent: Tensor, action: Tensor
+    ) -> tuple[Tensor, SoundState] | None:
+        """The sound (B, N) of the tick that led to `latent`, and what is remembered of it."""
+        if self.sound is None:
+            return None
+        heard = state.sound or self.sound.initial_state(state.batch)
+        return self.sound.step(heard, latent, action, state.seed.tolist(), state.tick.tolist())
+
+    def recalled(self, state: WorldState, latent: Tensor, moved: Moved) -> tuple[Tensor, Moved]:
+        """A prediction, with what the keyframes know of it."""
+        if self.recall is None or state.kept is None:
+            return latent, moved
+        known = self.recall(state.kept, moved, self.tokenizer.move)
+        return known.compose(latent, moved)  # type: ignore[no-any-return]
+
+    def _first_keyframes(self, frames: Frames) -> dict[str, Tensor]:
+        """What is kept of frames (B, T, H, W, 3)."""
+        if self.recall is None:
+            return {}
+        pictures = [self.pixels(frames[:, t]) for t in range(frames.shape[1])]
+        kept = self.recall.keep(self.recall.empty(pictures[0]), pictures[0], None)
+        for before, picture in pairwise(pictures):
+            kept = self.recall.keep(kept, picture, self._match(before, picture)[:, :2])
+        return keyframe_tensors(kept)
+
+    def _match(self, before: Tensor, picture: Tensor) -> Tensor:
+        return match(before, picture, self.tokenizer.config.grid)
