@@ -48,8 +48,12 @@ class Moved:
         if noise is None:
             new = torch.sigmoid(self.news)[..., None].to(latent.dtype)
             return torch.lerp(self.latent.to(latent.dtype), latent, new)
-        new = self.news + DOUBT * noise[..., 0] > 0
-        return torch.where(new[..., None], latent, self.latent)
+        return torch.where(self.is_new(noise)[..., None], latent, self.latent)
+
+    def is_new(self, noise: Tensor) -> Tensor:
+        """bool (B, P), which tokens a sample from `noise` (B, P, C) does not take from the moved
+        picture."""
+        return self.news + DOUBT * noise[..., 0] > 0
 
 
 class HeadLayer(nn.Module):

@@ -49,7 +49,7 @@ class WorldConfig:
     features: FeaturesConfig | None = None  # None: no student of phi, no alarm
     noise_scale: float = 1.0  # of the noise that frames are sampled from; less is calmer
     learned_actions: bool = False  # the codes were learned, and model.safetensors can infer them
-    keyframes: int = 0  # pictures of what left the view that are kept; 0: none
+    keyframes: int = 0  # frames of its footage that the world keeps
     start_actions: list[int] = field(default_factory=list)  # between the frames of the start clip
     training: dict[str, Any] = field(default_factory=dict)  # the account that the model card tells
 
@@ -147,10 +147,10 @@ def _refuse_contradictions(config: WorldConfig, where: str) -> None:
                     raise CheckpointError(f"{where}: {part}.{key} must be > 0, got {single}")
     if config.features is not None and config.features.size <= 0:
         raise CheckpointError(f"{where}: features.size must be > 0, got {config.features.size}")
-    if not 0 < config.fps < float("inf"):
-        raise CheckpointError(f"{where}: fps must be > 0 and finite, got {config.fps}")
     if config.keyframes < 0:
         raise CheckpointError(f"{where}: keyframes must be >= 0, got {config.keyframes}")
+    if not 0 < config.fps < float("inf"):
+        raise CheckpointError(f"{where}: fps must be > 0 and finite, got {config.fps}")
     rows, columns = config.tokenizer.grid
     wanted = {
         "rows": rows,
@@ -210,7 +210,7 @@ def read_weights(folder: Path, model: nn.Module) -> str:
             )
         if not torch.isfinite(stored[name]).all():
             raise CheckpointError(f"{path}: {name} holds values that are not finite")
-    model.load_state_dict({name: stored[name].float() for name in wanted})
+    model.load_state_dict({name: stored[name].to(like.dtype) for name, like in wanted.items()})
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -218,7 +218,8 @@ def write_world(folder: Path, config: WorldConfig, model: nn.Module) -> None:
     """Write config.json and model.safetensors, each beside its final name and then renamed."""
     folder.mkdir(parents=True, exist_ok=True)
     weights: dict[str, Tensor] = {
-        k: v.detach().to(torch.float16).contiguous() for k, v in model.state_dict().items()
+        k: (v.detach().half() if v.is_floating_point() else v.detach()).contiguous()
+        for k, v in model.state_dict().items()
     }
     draft = folder / ".model.safetensors.tmp"
     save_file(weights, draft, metadata={"format": "pt"})

@@ -3,8 +3,6 @@
 Shapes: B players, T ticks, P tokens, C channels, H W picture, K slots.
 """
 
-from itertools import pairwise
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,13 +10,13 @@ from torch import Tensor, nn
 
 from worldsim import objects
 from worldsim.dynamics import Dynamics, Moved
+from worldsim.dynamics.keyframes import Keyframes
 from worldsim.dynamics.latent_actions import ActionEncoder
 from worldsim.dynamics.matching import match
 from worldsim.dynamics.objects import Objects
-from worldsim.dynamics.recall import Recall
 from worldsim.folder import WorldConfig
 from worldsim.sound import Sound, SoundState
-from worldsim.state import WorldState, keyframe_tensors
+from worldsim.state import WorldState
 from worldsim.tokenizer import Tokenizer, to_pixels
 from worldsim.tokenizer.student import Student
 
@@ -39,7 +37,7 @@ class WorldModel(nn.Module):
         self.objects = Objects(config.objects, config.dynamics) if config.objects else None
         known = config.features
         self.features = Student(config.tokenizer, known.size) if known else None
-        self.recall = Recall(config.dynamics, config.keyframes) if config.keyframes else None
+        self.keyframes = new_keyframes(config) if config.keyframes else None
 
     @property
     def device(self) -> torch.device:
@@ -86,7 +84,6 @@ class WorldModel(nn.Module):
             seed=torch.zeros(batch, dtype=torch.int64, device=self.device),
             slots=objects.look(self.objects, latents, led) if self.objects else None,
             **(sound.tensors() if sound else {}),
-            **self._first_keyframes(frames),
         )
 
     def remember(
@@ -97,18 +94,11 @@ class WorldModel(nn.Module):
         trunk: tuple[Tensor, ...],
         *,
         sound: SoundState | None,
-        flow: Tensor | None,
     ) -> WorldState:
         """`state` a tick later: what is shown now, the context and memory that the `trunk` made of
-        it, what was heard, and by what `flow` the mover moved the last picture, if it did. The
-        slots are not in it yet."""
+        it, and what was heard. The slots are not in it yet."""
         context, memory = trunk
         motion = self._match(state.picture, picture)
-        kept = {}
-        if self.recall is not None and state.kept is not None:
-            # the mover's own word is the better one, where there is one
-            led = motion[:, :2] if flow is None else flow
-            kept = keyframe_tensors(self.recall.keep(state.kept, picture, led))
         return WorldState(
             memory=memory,
             latent=latent,
@@ -119,7 +109,6 @@ class WorldModel(nn.Module):
             tick=state.tick + 1,
             seed=state.seed,
             **(sound.tensors() if sound else {}),
-            **kept,
         )
 
     def hear(
@@ -131,22 +120,17 @@ class WorldModel(nn.Module):
         heard = state.sound or self.sound.initial_state(state.batch)
         return self.sound.step(heard, latent, action, state.seed.tolist(), state.tick.tolist())
 
-    def recalled(self, state: WorldState, latent: Tensor, moved: Moved) -> tuple[Tensor, Moved]:
-        """A prediction, with what the keyframes know of it."""
-        if self.recall is None or state.kept is None:
-            return latent, moved
-        known = self.recall(state.kept, moved, self.tokenizer.move)
-        return known.compose(latent, moved)  # type: ignore[no-any-return]
-
-    def _first_keyframes(self, frames: Frames) -> dict[str, Tensor]:
-        """What is kept of frames (B, T, H, W, 3)."""
-        if self.recall is None:
-            return {}
-        pictures = [self.pixels(frames[:, t]) for t in range(frames.shape[1])]
-        kept = self.recall.keep(self.recall.empty(pictures[0]), pictures[0], None)
-        for before, picture in pairwise(pictures):
-            kept = self.recall.keep(kept, picture, self._match(before, picture)[:, :2])
-        return keyframe_tensors(kept)
+    def recalled(self, latent: Tensor, moved: Moved, noise: Tensor | None) -> Tensor:
+        """A sample (B, P, C) from `noise`, what is new in it as the keyframes know it; a mean, for
+        which there is no noise, stays what it is."""
+        if self.keyframes is None or noise is None:
+            return latent
+        return self.keyframes(latent, moved.is_new(noise))  # type: ignore[no-any-return]
 
     def _match(self, before: Tensor, picture: Tensor) -> Tensor:
         return match(before, picture, self.tokenizer.config.grid)
+
+
+def new_keyframes(config: WorldConfig) -> Keyframes:
+    """Room for as many as the world is to keep."""
+    return Keyframes(config.keyframes, config.tokenizer.num_tokens, config.tokenizer.channels)

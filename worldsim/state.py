@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from worldsim.dynamics import TrunkState
-from worldsim.dynamics.recall import Keyframes
 from worldsim.sound import SoundState
 
 
@@ -35,11 +34,6 @@ class WorldState:
     audio_head: Tensor | None = None  # (B, W)
     audio_tail: Tensor | None = None  # (B, hop), samples that the next tick begins with
     slots: Tensor | None = None  # (B, K, D), the objects, if the world has any
-    # of worlds with keyframes, M of them; None in others (dynamics/recall.py)
-    keyframes: Tensor | None = None  # uint8 (B, M, 3, H, W)
-    keyframe_poses: Tensor | None = None  # (B, M, 2)
-    keyframe_pose: Tensor | None = None  # (B, 2), of the view now
-    keyframe_count: Tensor | None = None  # int64 (B,), how many were ever kept
 
     @property
     def batch(self) -> int:
@@ -56,15 +50,6 @@ class WorldState:
         """What was heard so far, None in a world without sound."""
         named = {f.name: getattr(self, f.name) for f in fields(SoundState)}
         return None if None in named.values() else SoundState(**named)
-
-    @property
-    def kept(self) -> Keyframes | None:
-        """The keyframes; None in a world that has none."""
-        pictures, poses = self.keyframes, self.keyframe_poses
-        pose, count = self.keyframe_pose, self.keyframe_count
-        if pictures is None or poses is None or pose is None or count is None:
-            return None
-        return Keyframes(pictures=pictures, poses=poses, pose=pose, count=count)
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name; `WorldState(**tensors)` is the inverse. What this world has no
@@ -88,12 +73,6 @@ class WorldState:
         """The same moment with the trunk's memory of the past wiped."""
         return replace(self, memory=torch.zeros_like(self.memory))
 
-    def without_keyframes(self) -> "WorldState":
-        """The same moment with no keyframe kept."""
-        if self.keyframe_count is None:
-            return self
-        return replace(self, keyframe_count=torch.zeros_like(self.keyframe_count))
-
     @staticmethod
     def stack(states: Sequence["WorldState"]) -> "WorldState":
         """The players of several states side by side in one batch."""
@@ -102,13 +81,3 @@ class WorldState:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "WorldState":
         return WorldState(**{k: change(v) for k, v in self.tensors().items()})
-
-
-def keyframe_tensors(kept: Keyframes) -> dict[str, Tensor]:
-    """The fields of a WorldState that hold `kept`."""
-    return {
-        "keyframes": kept.pictures,
-        "keyframe_poses": kept.poses,
-        "keyframe_pose": kept.pose,
-        "keyframe_count": kept.count,
-    }

@@ -4,6 +4,7 @@ A tick has two halves. `predict` is late: it needs the action, and the frame com
 `advance` is early: it reads the new frame into memory once the frame has left. `step` does both.
 """
 
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -58,7 +59,6 @@ class Prediction:
     seconds: float = 0.0  # that it took
     sound: SoundState | None = None  # after the tick; None in a world without sound
     slots: Tensor | None = None  # (B, K, D), where the action takes the objects
-    flow: Tensor | None = None  # (B, 2, h, w), by which the last picture was moved
 
     @property
     def is_finite(self) -> NDArray[np.bool_]:
@@ -148,8 +148,14 @@ class World:
 
     @property
     def has_keyframes(self) -> bool:
-        """Whether it remembers pictures of what left the view."""
-        return self._model.recall is not None
+        """Whether it keeps frames of its footage."""
+        return self._model.keyframes is not None
+
+    def without_keyframes(self) -> Self:
+        """The same world, which has forgotten them."""
+        model = copy.deepcopy(self._model)
+        model.keyframes = None
+        return type(self)(self._folder, self.config, model, self.hash)
 
     @torch.inference_mode()
     def reset(
@@ -225,8 +231,9 @@ class World:
             inputs = (noisy, clock, moved.features, moved.latent, chosen)
             return self._parts.run("refine", *inputs)[0]
 
-        latent = draw(refine, moved, noise=self._noise(state, scale), steps=steps)
-        latent, moved = self._model.recalled(state, latent, moved)
+        noise = self._noise(state, scale)
+        latent = draw(refine, moved, noise=noise, steps=steps)
+        latent = self._model.recalled(latent, moved, noise)
         predicted = time.perf_counter()
         picture, shown = self._parts.run("paint", latent, moved.latent, moved.picture)
         frame = shown.cpu().numpy()
@@ -251,14 +258,13 @@ class World:
             seconds=time.perf_counter() - begun,
             sound=sound,
             slots=slots,
-            flow=moved.flow,
         )
 
     @torch.inference_mode()
     def advance(self, prediction: Prediction) -> WorldState:
         """The early half: remember what was shown. Adds to the timing of its output."""
         p, begun = prediction, time.perf_counter()
-        state = self._read(p.state, p.latent, p.picture, p.action, p.sound, p.flow)
+        state = self._read(p.state, p.latent, p.picture, p.action, p.sound)
         p.output.timing["trunk_ms"] = 1e3 * (time.perf_counter() - begun)
         state = self._follow(state, p)
         pace = self._paces.get(state.batch)
@@ -274,7 +280,7 @@ class World:
         pixels, latent = self._model.pixels(frame), self._model.encode(frame[:, None])[:, 0]
         chosen = self._check_action(action, state.batch)
         _, sound = self._hear(state, latent, chosen, {})
-        after = self._read(state, latent, pixels, chosen, sound, None)
+        after = self._read(state, latent, pixels, chosen, sound)
         if self._model.objects is None or state.slots is None:
             return after
         slots = self._model.objects.step(state.slots, state.latent, chosen, latent)
@@ -410,10 +416,9 @@ class World:
         picture: Tensor,
         action: Tensor,
         sound: SoundState | None,
-        flow: Tensor | None,
     ) -> WorldState:
         trunk = self._parts.run("remember", latent, state.latent, action, state.memory)
-        return self._model.remember(state, latent, picture, trunk, sound=sound, flow=flow)
+        return self._model.remember(state, latent, picture, trunk, sound=sound)
 
     def _carry(self, state: WorldState, action: Tensor) -> Tensor | None:
         if self._model.objects is None or state.slots is None:

@@ -86,7 +86,7 @@ def test_a_world_that_needs_its_memory_gains_by_it_and_others_do_not(
     assert rows["world"]["psnr_64"]["value"] == rows["oracle"]["psnr_64"]["value"] == 60.0
     assert rows["frozen"]["psnr_64"]["value"] < 20
     assert keeping["mg_64_keyframes"]["value"] is None  # type: ignore[index]
-    assert "--stages keyframes" in keeping["mg_64_keyframes"]["why"]  # type: ignore[index]
+    assert "--stages dynamics" in keeping["mg_64_keyframes"]["why"]  # type: ignore[index]
     assert (tmp_path / "leave-and-return.png").stat().st_size > 0
 
 

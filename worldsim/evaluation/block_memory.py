@@ -76,19 +76,18 @@ def grade_trips(
     predictors: dict[str, Predictor | None] = {
         "world": WorldPredictor(world, names, exact=True),
         "no_state": WorldPredictor(world, names, exact=True, forget_every=WINDOW),
-        "no_keyframes": WorldPredictor(world, names, exact=True, keyframes=False),
         "frozen": Frozen(world.reconstruct),
         "oracle": None,
     }
-    if not world.has_keyframes:
-        del predictors["no_keyframes"]
+    if world.has_keyframes:
+        predictors["no_keyframes"] = WorldPredictor(world.without_keyframes(), names, exact=True)
     rows: dict[str, dict[int, Measure]] = {}
     for name, predictor in predictors.items():
         log(f"grading leave and return: {name}")
         rows[name] = {d: returned(predictor, trips[d], batch) for d in DISTANCES}
     full = rows["world"]
     report: dict[str, object] = {f"mg_{d}": _gain(full[d], rows["no_state"][d]) for d in DISTANCES}
-    none = f"{world.name} has no keyframes; `worldsim train --stages keyframes` gives it some"
+    none = f"{world.name} has no keyframes; `worldsim train --stages dynamics` gives it some"
     report["mg_64_keyframes"] = (
         _gain(full[64], rows["no_keyframes"][64]) if "no_keyframes" in rows else missing(none)
     )

@@ -37,7 +37,7 @@ class Predictor(Protocol):
 
 class WorldPredictor:
     """A world, by samples or `exact`, its deterministic prediction; its memory is emptied every
-    `forget_every` ticks, if given, and it looks at no keyframes unless `keyframes`."""
+    `forget_every` ticks, if given."""
 
     def __init__(
         self,
@@ -46,14 +46,12 @@ class WorldPredictor:
         *,
         exact: bool = False,
         forget_every: int | None = None,
-        keyframes: bool = True,
         seed: int = 0,
     ) -> None:
         self.name = "world"
         self.world = world
         self.exact = exact
         self.forget_every = forget_every
-        self.keyframes = keyframes
         self.seed = seed
         self.codes = codes_of(world, controls)
 
@@ -66,8 +64,6 @@ class WorldPredictor:
         state = self._start(windows)
         codes = self.codes[controls]
         for tick in range(codes.shape[1]):
-            if not self.keyframes:
-                state = state.without_keyframes()
             if self.forget_every and tick % self.forget_every == 0:
                 state = state.without_memory()
             state, out = self.world.step(

@@ -6,10 +6,9 @@ from pathlib import Path
 from worldsim.bindings import bound
 from worldsim.dynamics.latent_actions import ActionEncoder
 from worldsim.dynamics.objects import Objects, SlotReader
-from worldsim.dynamics.recall import Recall
 from worldsim.errors import WorldsimError
 from worldsim.folder import WorldConfig, find_world, read_weights
-from worldsim.model import WorldModel
+from worldsim.model import WorldModel, new_keyframes
 from worldsim.phi import find_features
 from worldsim.sound import Sound, new_sound
 from worldsim.tokenizer.features import Features
@@ -113,6 +112,8 @@ def begin_model(
         return WorldModel(config)
     model = WorldModel(base)
     read_weights(find_world(init), model)
+    if config.keyframes and model.keyframes is None:
+        model.keyframes = new_keyframes(config)
     if config.sound is not None and model.sound is None:
         model.sound = Sound(config.sound)
     if config.learned_actions and model.actions is None:
@@ -122,8 +123,6 @@ def begin_model(
         model.dynamics.reader = SlotReader(config.objects, config.dynamics)
     if config.features is not None and config.features != base.features:
         model.features = Student(config.tokenizer, config.features.size)
-    if config.keyframes and model.recall is None:
-        model.recall = Recall(config.dynamics, config.keyframes)
     return model
 
 

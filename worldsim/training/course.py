@@ -1,8 +1,7 @@
 """The stages of a run, one after the other, over the same footage.
 
 cache of small frames -> tokenizer -> latents -> latent actions -> codes of all footage -> dynamics
--> keyframes -> world folder with card. With labelled actions, the two steps in the middle fall
-away; keyframes are for worlds that have some.
+-> world folder with card. With labelled actions, the two steps in the middle fall away.
 """
 
 import sys
@@ -31,7 +30,6 @@ from worldsim.training.device import device_of
 from worldsim.training.dynamics_stage import DynamicsStage
 from worldsim.training.features_stage import FeaturesStage, kept_back, with_limits
 from worldsim.training.footage import Footage, write_start
-from worldsim.training.keyframes_stage import KeyframesStage, measure_lens
 from worldsim.training.latents import encode_footage
 from worldsim.training.loop import Care, fit, measure_rate
 from worldsim.training.objects_stage import ObjectsStage
@@ -95,6 +93,8 @@ class Course:
             tokenizer.load_state_dict(averaged.state_dict())
         latents = encode_footage(tokenizer, self.footage, self.run / "latents")
         told = self._learn_actions(plan, latents, care)
+        if self.model.keyframes is not None and self.model.keyframes.is_empty:
+            self.model.keyframes.choose(latents)
         if plan["objects"] and self.model.objects is not None:
             averaged = fit(
                 told._objects_stage(self.model, latents),
@@ -113,8 +113,6 @@ class Course:
                 watch=lambda model, step: strips.dynamics(tokenizer, model, step),
             )
             dynamics.load_state_dict(averaged.state_dict())
-        if plan["keyframes"]:
-            told._learn_keyframes(plan["keyframes"], latents, care)
         if plan["sound"] and told.model.sound is not None:
             stage = told._sound_stage(self.model, latents)
             averaged = fit(stage, steps=plan["sound"], run=self.run, care=care)
@@ -122,15 +120,6 @@ class Course:
         if plan["features"]:
             told = told._learn_features(plan["features"], latents, care)
         return told._write(plan, time.time() - started)
-
-    def _learn_keyframes(self, steps: int, latents: Latents, care: Care) -> None:
-        """The adapter alone; what the lens is like is measured first."""
-        recall = self.model.recall
-        assert recall is not None, "a plan has this stage only if the world has keyframes"
-        measure_lens(recall, self.footage.frames, self.footage.actions)
-        stage = self._keyframes_stage(self.model, latents)
-        averaged = fit(stage, steps=steps, run=self.run, care=care)
-        recall.load_state_dict(averaged.state_dict())
 
     def _learn_actions(self, plan: Plan, latents: Latents, care: Care) -> Self:
         """This run with the codes of all footage, and controls bound to them if they are new; as
@@ -176,7 +165,6 @@ class Course:
                 "actions": lambda: self._actions_stage(trial, latents),
                 "objects": lambda: self._objects_stage(trial, latents),
                 "dynamics": lambda: self._dynamics_stage(trial, latents),
-                "keyframes": lambda: self._keyframes_stage(trial, latents),
                 "sound": lambda: self._sound_stage(trial, latents),
                 "features": lambda: self._features_stage(trial, latents),
             }
@@ -230,12 +218,6 @@ class Course:
         sources = [kept_back(self.footage.frames)[0], kept_back(latents)[0]]
         streams = self._streams(sources, self.preset.features_batches)
         return FeaturesStage(model.features, model.tokenizer, self.phi, streams)
-
-    def _keyframes_stage(self, model: WorldModel, latents: Latents) -> KeyframesStage:
-        assert model.recall is not None, "callers ask only worlds that have keyframes"
-        sources: list[Any] = [self.footage.frames, latents, self.footage.actions]
-        streams = self._streams(sources, self.preset.keyframes_batches)
-        return KeyframesStage(model.recall, model.dynamics, model.tokenizer, streams)
 
     def _streams(self, sources: list[Any], batches: Batches) -> Streams:
         label = self.footage.fingerprint

@@ -9,7 +9,7 @@ from pathlib import Path
 from worldsim.errors import CheckpointError
 
 # in the order in which they run
-STAGES = ("tokenizer", "actions", "objects", "dynamics", "keyframes", "sound", "features")
+STAGES = ("tokenizer", "actions", "objects", "dynamics", "sound", "features")
 
 
 @dataclass(frozen=True)

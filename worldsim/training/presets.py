@@ -21,7 +21,6 @@ SHARES = {
     "actions": 0.08,
     "objects": 0.07,
     "dynamics": 0.5,
-    "keyframes": 0.04,
     "sound": 0.2,
     "features": 0.06,
 }
@@ -38,9 +37,9 @@ class Preset:
     actions_batches: Batches
     objects_batches: Batches = Batches(lanes=6, ticks=8, jump=0.04)
     dynamics_batches: Batches
-    keyframes_batches: Batches = Batches(lanes=8, ticks=24, jump=0.03)
     sound_batches: Batches = Batches(lanes=12, ticks=24, jump=0.05)
     features_batches: Batches = Batches(lanes=48, ticks=1, jump=1.0)
+    keyframes: int = 1500  # of the footage, that the world keeps
     own_features: int = 2000  # updates of phi, if it has to be learned from the footage
     shares: dict[str, float] = field(default_factory=SHARES.copy)  # of the updates or minutes
     minutes: float  # unless told otherwise
@@ -88,6 +87,7 @@ PRESETS = {
         tokenizer_batches=Batches(lanes=8, ticks=4, jump=0.15),
         actions_batches=Batches(lanes=32, ticks=3, jump=1.0),
         dynamics_batches=Batches(lanes=4, ticks=24, jump=0.04),
+        keyframes=256,
         minutes=600.0,
     ),
     # 720p, for one GPU
@@ -123,6 +123,7 @@ PRESETS = {
         tokenizer_batches=Batches(lanes=4, ticks=4, jump=0.15),
         actions_batches=Batches(lanes=8, ticks=3, jump=1.0),
         dynamics_batches=Batches(lanes=2, ticks=12, jump=0.04),
+        keyframes=64,
         minutes=1200.0,
     ),
     # what one core learns in two minutes: to see whether footage works at all
@@ -150,15 +151,14 @@ PRESETS = {
         tokenizer_batches=Batches(lanes=8, ticks=4, jump=0.15),
         actions_batches=Batches(lanes=32, ticks=3, jump=1.0),
         dynamics_batches=Batches(lanes=6, ticks=16, jump=0.04),
-        keyframes_batches=Batches(lanes=6, ticks=16, jump=0.02),
         sound_batches=Batches(lanes=6, ticks=16, jump=0.05),
+        keyframes=200,
         own_features=200,
         shares={
             "tokenizer": 0.4,
             "actions": 0.12,
             "objects": 0.08,
             "dynamics": 0.4,
-            "keyframes": 0.04,
             "sound": 0.2,
             "features": 0.06,
         },

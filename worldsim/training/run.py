@@ -22,7 +22,6 @@ from worldsim.training.begin import (
 from worldsim.training.consistency import Kind
 from worldsim.training.course import Course
 from worldsim.training.few import fit_bindings
-from worldsim.training.keyframes_stage import KEPT
 from worldsim.training.lock import disk_errors, locked
 from worldsim.training.loop import Care
 from worldsim.training.plan import STAGES
@@ -61,8 +60,7 @@ def train(
     with the meaning of the codes from a few labelled frames in the folder `labels`.
 
     The plan is fixed at the start, from `minutes` or `steps`, which the `preset` splits between
-    the `stages`, all that there is something to learn for, if not given (keyframes only in a world
-    that has some; asked for, they are new). `init` continues from a
+    the `stages`, all that there is something to learn for, if not given. `init` continues from a
     world, whose latents and learned codes stay what they are. `size` is (H, W) in pixels. What is
     not given is picked, by the footage or by the `preset`, and said.
 
@@ -106,8 +104,7 @@ def train(
             config = new_config(footage, PRESETS[preset], name or run.name)
         if "objects" in (stages or (() if base else STAGES)) and config.objects is None:
             config = replace(config, objects=PRESETS[preset].objects)
-        if "keyframes" in (stages or ()) and not config.keyframes:
-            config = replace(config, keyframes=KEPT)
+        config = replace(config, keyframes=config.keyframes or PRESETS[preset].keyframes)
         sound = None
         if stages is None or "sound" in stages:
             sound = read_sound(footage, with_sound(config), run / "cache")
@@ -119,7 +116,6 @@ def train(
         useless = {
             "actions": not learn or (base is not None and base.learned_actions),
             "objects": config.objects is None,
-            "keyframes": not config.keyframes,
             "sound": sound is None,
             "features": phi is None,
         }
