@@ -23,6 +23,7 @@ from worldsim.server.metrics import Metrics
 from worldsim.server.protocol import MAX_MESSAGE
 from worldsim.server.recorder import mend
 from worldsim.server.scheduler import Scheduler
+from worldsim.signing import Signer
 
 if TYPE_CHECKING:
     from worldsim.world import World
@@ -52,6 +53,7 @@ class ServeConfig:
     window: int = 3  # frames on the way to a client without an ack
     exact: bool = False  # always compute all places: no replay depends on who else plays
     recordings: Path | None = None  # folder for what players record; None: they cannot
+    signer: Signer | None = None  # signs recordings
     worker: int = 0  # 1..N: one of several processes that share the port
 
     def __post_init__(self) -> None:
@@ -97,6 +99,7 @@ async def running(world: "World", config: ServeConfig) -> AsyncIterator[Running]
         places = config.max_sessions or costs.capacity(1.0 / rate)
         metrics = Metrics()
         lobby = Lobby(engine, metrics, rate=rate, recordings=config.recordings)
+        lobby.signer = config.signer
         lobby.max_waiting = max(MAX_WAITING, places)
         lobby.worker = config.worker
         scheduler = Scheduler(engine, costs, lobby.games.values, 1.0 / rate, metrics)

@@ -14,6 +14,7 @@ from worldsim.server.engine import Engine
 from worldsim.server.game import Game, Refused, Seat
 from worldsim.server.metrics import Metrics
 from worldsim.server.outlet import Goodbye
+from worldsim.signing import Signer
 
 KEPT = 60.0  # seconds that a game without a driver is kept
 MAX_WAITING = 8  # games without anybody; the one that has waited longest goes first
@@ -31,6 +32,7 @@ class Lobby:
         self.metrics = metrics
         self.rate = rate
         self.recordings = recordings
+        self.signer: Signer | None = None  # of recordings
         self.max_waiting = MAX_WAITING
         self.worker = 0  # which process of several this is, 1..N
         self.games: dict[str, Game] = {}
