@@ -48,6 +48,9 @@ class Serve:
     """Always compute all --sessions, so that a replay does not depend on who else plays. Slower."""
     recordings: Path | None = None
     """Folder for what players record. Default: they cannot record."""
+    saves: Path | None = None
+    """Folder, shared with other servers of this world, where games are saved every 5 seconds: a
+    player whose server is gone comes back to the last save. Default: games end with the server."""
     sign: SignFlag = None
     """Sign recordings (C2PA) with a certificate chain and its key, two PEM files."""
     log_json: bool = False
@@ -91,6 +94,7 @@ class Serve:
             exact=self.exact,
             recordings=self.recordings,
             signer=signer_of(self.sign),
+            saves=self.saves,
             worker=int(os.environ.get(WORKER, "0")),
         )
         if self.workers > 1:

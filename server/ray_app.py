@@ -1,0 +1,122 @@
+"""A world on many machines: replicas of a Ray Serve deployment, each with a model of its own.
+
+    serve run worldsim.server.ray_app:build world=doom-hall replicas=2 saves=/shared/saves
+
+A connection stays on its replica. The replicas know of each other only through the folder of saves
+(`vault.py`), which all of them have to see. When one is killed its players lose the connection; they
+come back with their token, wherever they land, and go on from the last save. Needs the extra `ray`.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from worldsim.errors import MachineError, WorldsimError
+from worldsim.server.app import ServeConfig, guard
+from worldsim.server.asgi import App
+
+if TYPE_CHECKING:
+    from worldsim.world import World
+
+CONNECTIONS = 512  # of one replica; places and seats are limited by its door long before
+LEAVE = 5.0  # seconds that connections have to end when a replica is stopped
+HEALTH = 2.0  # seconds between two looks at whether a replica lives
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """What `build` takes, as KEY=VALUE on the command line of `serve run`."""
+
+    world: str = "doom-hall"
+    replicas: int = 2
+    saves: str = ""  # folder that all replicas see; must be given
+    save_every: float = 5.0  # seconds
+    host: str = "127.0.0.1"  # what Serve's proxies listen on (--http-host of `serve start`)
+    token: str = ""  # better: WORLDSIM_TOKEN in the environment of the replicas
+    rate: float = 0.0  # Hz; 0: the world's own
+    sessions: int = 0  # games per replica; 0: as many as are measured
+    cpus: float = 1.0  # of a replica
+    gpus: float = 0.0
+    device: str = "cpu"
+    backend: str = "auto"
+
+    @classmethod
+    def parse(cls, arguments: Mapping[str, str]) -> "Deployment":
+        """Raises WorldsimError for a key that is none, or a value that is no number."""
+        kinds: dict[str, Any] = {field.name: field.type for field in fields(cls)}
+        values = {}
+        for key, text in arguments.items():
+            if key not in kinds:
+                raise WorldsimError(f"there is no {key!r} to set; there are {', '.join(kinds)}")
+            try:
+                values[key] = kinds[key](text)
+            except ValueError as error:
+                raise WorldsimError(f"{key} must be a number, got {text!r}") from error
+        if not values.get("saves"):
+            raise WorldsimError("saves must name a folder that all replicas see")
+        return cls(**values)
+
+    def config(self) -> ServeConfig:
+        """The same for each replica but for the name, which is made up where it runs."""
+        return ServeConfig(
+            host=self.host,
+            token=self.token or os.environ.get("WORLDSIM_TOKEN") or None,
+            rate=self.rate or None,
+            max_sessions=self.sessions or None,
+            saves=Path(self.saves),
+            save_every=self.save_every,
+        )
+
+
+class Replica(App):
+    """The application of one replica, before and after it was sent there."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """See App; the name of a replica is made up where it runs."""
+        if scope["type"] == "lifespan":
+            App.__init__(self, self._load_world, self._deployment.config())
+        await super().__call__(scope, receive, send)
+
+    def _load_world(self) -> "World":
+        from worldsim.runtime import prepare
+
+        prepare(threads=1)
+        from worldsim.world import World
+
+        wanted = self._deployment
+        return World.load(wanted.world, device=wanted.device, backend=wanted.backend)
+
+
+def build(arguments: Mapping[str, str]) -> Any:
+    """The application for `serve run` or `ray.serve.run`; the arguments are those of Deployment.
+
+    Raises WorldsimError for wrong ones, MachineError without ray, or for an address that other
+    machines can reach without a token.
+    """
+    try:
+        from ray import serve
+    except ImportError as error:
+        raise MachineError(
+            "a deployment on Ray Serve needs the extra ray: pip install 'worldsim-engine[ray]'"
+        ) from error
+    wanted = Deployment.parse(arguments)
+    guard(wanted.config())
+
+    @serve.deployment(
+        name=wanted.world.rpartition("/")[2],
+        num_replicas=wanted.replicas,
+        max_ongoing_requests=CONNECTIONS,
+        ray_actor_options={"num_cpus": wanted.cpus, "num_gpus": wanted.gpus},
+        graceful_shutdown_timeout_s=LEAVE,
+        health_check_period_s=HEALTH,
+    )
+    @serve.ingress(Replica(wanted))
+    class World:
+        """Serve wants a class; the application inside of it does the work."""
+
+    return World.bind()
