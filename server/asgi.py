@@ -1,9 +1,12 @@
 """The door of a server behind an ASGI proxy: what comes in is made to look as websockets has it.
 
-The proxy owns the sockets, so it is the proxy that pings, and that reads a slow client's frames into
-its own buffers: the acks of the protocol keep those short.
+The proxy owns the sockets, so it is the proxy that pings, and that takes the frames of a slow client
+into buffers of its own: the acks of the protocol keep those short.
 """
 
+import asyncio
+import logging
+import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack
 from http import HTTPStatus
@@ -21,10 +24,13 @@ from worldsim.server.protocol import MAX_MESSAGE
 if TYPE_CHECKING:
     from worldsim.world import World
 
+log = logging.getLogger("worldsim.server")
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 TOO_BIG = 1009  # close code
+BROKEN = 1  # exit code
 DENIAL = "websocket.http.response"  # extension: a handshake may be refused in so many words
 
 
@@ -74,10 +80,10 @@ class AsgiConnection:
 
 
 class App:
-    """An ASGI application that loads its world when it starts. It can be sent to another process
-    until then."""
+    """An ASGI application that loads its world when it starts; until then it can be sent to another
+    process."""
 
-    def __init__(self, load: Callable[[], "World"], config: ServeConfig) -> None:
+    def __init__(self, load: Callable[[], "World"], config: Callable[[], ServeConfig]) -> None:
         self._load, self._config = load, config
         self._stack: AsyncExitStack | None = None
         self._door: Door | None = None
@@ -110,11 +116,14 @@ class App:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()  # lifespan.startup
-        async with hosting(self._load(), self._config) as hosted:
+        async with hosting(self._load(), self._config()) as hosted:
             self._door = hosted.door
-            hosted.ticking.add_done_callback(lambda _: None)
             await send({"type": "lifespan.startup.complete"})
-            await receive()  # lifespan.shutdown
+            stopped = asyncio.ensure_future(receive())  # lifespan.shutdown
+            await asyncio.wait({stopped, hosted.ticking}, return_when=asyncio.FIRST_COMPLETED)
+            if hosted.ticking.done():  # a proxy would go on to send players here
+                log.critical("the clock broke", exc_info=hosted.ticking.exception())
+                os._exit(BROKEN)
         await send({"type": "lifespan.shutdown.complete"})
 
 

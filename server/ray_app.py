@@ -3,8 +3,9 @@
     serve run worldsim.server.ray_app:build world=doom-hall replicas=2 saves=/shared/saves
 
 A connection stays on its replica. The replicas know of each other only through the folder of saves
-(`vault.py`), which all of them have to see. When one is killed its players lose the connection; they
-come back with their token, wherever they land, and go on from the last save. Needs the extra `ray`.
+(`vault.py`), which all of them have to see. When one is killed its players lose the connection;
+they come back with their token, wherever they land, and go on from the last save. Needs the extra
+`ray`.
 """
 
 import os
@@ -59,7 +60,7 @@ class Deployment:
         return cls(**values)
 
     def config(self) -> ServeConfig:
-        """The same for each replica but for the name, which is made up where it runs."""
+        """Asked for where a replica runs: each makes up a name of its own."""
         return ServeConfig(
             host=self.host,
             token=self.token or os.environ.get("WORLDSIM_TOKEN") or None,
@@ -69,27 +70,14 @@ class Deployment:
             save_every=self.save_every,
         )
 
-
-class Replica(App):
-    """The application of one replica, before and after it was sent there."""
-
-    def __init__(self, deployment: Deployment) -> None:
-        self._deployment = deployment
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """See App; the name of a replica is made up where it runs."""
-        if scope["type"] == "lifespan":
-            App.__init__(self, self._load_world, self._deployment.config())
-        await super().__call__(scope, receive, send)
-
-    def _load_world(self) -> "World":
+    def load_world(self) -> "World":
+        """The model of this replica, and nobody else's."""
         from worldsim.runtime import prepare
 
         prepare(threads=1)
         from worldsim.world import World
 
-        wanted = self._deployment
-        return World.load(wanted.world, device=wanted.device, backend=wanted.backend)
+        return World.load(self.world, device=self.device, backend=self.backend)
 
 
 def build(arguments: Mapping[str, str]) -> Any:
@@ -98,13 +86,17 @@ def build(arguments: Mapping[str, str]) -> Any:
     Raises WorldsimError for wrong ones, MachineError without ray, or for an address that other
     machines can reach without a token.
     """
+    return application(Deployment.parse(arguments))
+
+
+def application(wanted: Deployment) -> Any:
+    """The application that runs so many replicas; see `build`."""
     try:
         from ray import serve
     except ImportError as error:
         raise MachineError(
             "a deployment on Ray Serve needs the extra ray: pip install 'worldsim-engine[ray]'"
         ) from error
-    wanted = Deployment.parse(arguments)
     guard(wanted.config())
 
     @serve.deployment(
@@ -115,7 +107,7 @@ def build(arguments: Mapping[str, str]) -> Any:
         graceful_shutdown_timeout_s=LEAVE,
         health_check_period_s=HEALTH,
     )
-    @serve.ingress(Replica(wanted))
+    @serve.ingress(App(wanted.load_world, wanted.config))
     class World:
         """Serve wants a class; the application inside of it does the work."""
 

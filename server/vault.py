@@ -82,7 +82,8 @@ class Vault:
         """Take a save over: what it says, the snapshot, and its age in seconds; None: there is
         none, or another server has just taken it. Raises CheckpointError for one that is broken."""
         path, mine = self._path(token), self._own.with_suffix(DRAFT)
-        age = self._age(path)
+        self.beat()
+        age = max(0.0, self._age(path))
         try:
             os.rename(path, mine)
         except FileNotFoundError:
