@@ -147,6 +147,7 @@ async def hosting(world: "World", config: ServeConfig) -> AsyncIterator[Hosted]:
         try:
             yield Hosted(door, places, ticking)
         finally:
+            await lobby.settled()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

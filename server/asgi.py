@@ -1,7 +1,7 @@
 """The door of a server behind an ASGI proxy: what comes in is made to look as websockets has it.
 
-The proxy owns the sockets, so it is the proxy that pings, and that takes the frames of a slow client
-into buffers of its own: the acks of the protocol keep those short.
+The proxy owns the sockets: it is the proxy that pings, and it takes the frames of a slow client
+into buffers of its own, which the acks of the protocol keep short.
 """
 
 import asyncio

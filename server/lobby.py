@@ -153,6 +153,12 @@ class Lobby:
             self.settle(game)
         self._count()
 
+    async def settled(self) -> None:
+        """Wait for the ticks that are under way: whose frame was seen, that moment is not lost."""
+        for game in list(self.games.values()):
+            async with game.still():
+                pass
+
     async def end_recordings(self) -> None:
         """Finish all files."""
         for game in self.games.values():

@@ -22,6 +22,7 @@ from worldsim.errors import CheckpointError
 from worldsim.server import protocol as wire
 from worldsim.server.engine import Engine
 from worldsim.server.game import Game
+from worldsim.slots import Slot
 
 if TYPE_CHECKING:
     from worldsim.state import WorldState
@@ -147,17 +148,17 @@ class Keeper:
 
     async def save(self, game: Game) -> None:
         """Keep the present moment of a game; a full disk costs the save, not the game."""
-        if game.slot is None:
+        token, slot = game.resume, game.slot
+        if slot is None:
             return
-        token, number, state = game.resume, game.number, game.present()
         kept = Kept(seed=game.seed, clock=game.clock, steps=game.steps)
-        before, _ = game.kept
+        before, before_slot = game.kept
         try:
-            if (token, number) == game.kept:
+            if token == before and slot is before_slot:
                 await asyncio.to_thread(self.vault.refresh, token)
                 return
-            await asyncio.to_thread(self._write, token, kept, state)
-            game.kept = token, number
+            await asyncio.to_thread(self._write, token, kept, slot)
+            game.kept = token, slot
             if before not in ("", token):
                 await asyncio.to_thread(self.vault.forget, before)
         except OSError as error:
@@ -175,8 +176,8 @@ class Keeper:
             log.error("a save cannot be used", extra={"reason": str(error)})
             return None
 
-    def _write(self, token: str, kept: Kept, state: "WorldState") -> None:
-        self.vault.write(token, kept, self._engine.world.snapshot(state))
+    def _write(self, token: str, kept: Kept, slot: Slot) -> None:
+        self.vault.write(token, kept, self._engine.world.snapshot(slot.alone()))
 
     async def _beat(self) -> None:
         while True:
