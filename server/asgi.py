@@ -72,11 +72,12 @@ class AsgiConnection:
         if message["type"] != "websocket.receive":
             self._is_open = False
             raise StopAsyncIteration
-        text, data = message.get("text"), message.get("bytes")
-        if len(text.encode() if text is not None else data) > MAX_MESSAGE:
+        data: str | bytes | None = message.get("text")
+        data = message["bytes"] if data is None else data
+        if len(data.encode() if isinstance(data, str) else data) > MAX_MESSAGE:
             await self.close(TOO_BIG, "message too big")
             raise StopAsyncIteration
-        return cast(str | bytes, data if text is None else text)
+        return data
 
 
 class App:

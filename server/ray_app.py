@@ -99,7 +99,12 @@ def application(wanted: Deployment) -> Any:
         ) from error
     guard(wanted.config())
 
-    @serve.deployment(
+    class World:
+        """Serve wants a class; the application inside of it does the work."""
+
+    inside: Any = serve.ingress(App(wanted.load_world, wanted.config))(World)
+    deployed: Any = serve.deployment(
+        inside,
         name=wanted.world.rpartition("/")[2],
         num_replicas=wanted.replicas,
         max_ongoing_requests=CONNECTIONS,
@@ -107,8 +112,4 @@ def application(wanted: Deployment) -> Any:
         graceful_shutdown_timeout_s=LEAVE,
         health_check_period_s=HEALTH,
     )
-    @serve.ingress(App(wanted.load_world, wanted.config))
-    class World:
-        """Serve wants a class; the application inside of it does the work."""
-
-    return World.bind()
+    return deployed.bind()
