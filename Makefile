@@ -58,5 +58,5 @@ $(VENV)/play.stamp: $(VENV)/base.stamp
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/base.stamp
-	$(PIP) --no-build-isolation --editable '.[play,games,dev]'
+	$(PIP) --no-build-isolation --editable '.[play,games,provenance,dev]'
 	@touch $@ $(VENV)/play.stamp

@@ -30,7 +30,8 @@ from worldsim.server import protocol as wire
 
 R = TypeVar("R", bound=wire.Reply)
 
-ATTEMPTS, PAUSE = 32, 0.1  # at a server of many workers, to find the one that has the game
+# at a server of many workers: until the one that has the game is met, or known to be gone
+ATTEMPTS, PAUSE = 80, 0.1
 ENDED = (1000, 1001)  # close codes of a session that ended as it should
 
 

@@ -9,29 +9,29 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from worldsim import __version__
 from worldsim.clients.source import Facts
 from worldsim.errors import WorldsimError
-from worldsim.provenance import SOURCE_TYPE, notice
+from worldsim.provenance import notice, video_tags, write_png
+from worldsim.signing import Signer
 
 
 class ClipWriter:
     """H.264 in mp4, at the world's own size and rate, with AAC if it has sound. Use it in a `with`:
-    the end is written last.
+    the end is written last, then it is signed.
 
-    Raises WorldsimError if the file cannot be written.
+    Raises WorldsimError if the file cannot be written or signed.
     """
 
-    def __init__(self, path: Path, facts: Facts) -> None:
+    def __init__(self, path: Path, facts: Facts, signer: Signer | None = None) -> None:
         self.frames = 0
+        self._path, self._facts, self._signer = path, facts, signer
         height, width = facts.frame_size
         try:
             self._file = path.open("wb")  # libav would say so only at the first frame
         except OSError as error:
             raise WorldsimError(f"{path}: cannot be written: {error.strerror}") from error
         self._container = av.open(self._file, "w", format="mp4")
-        self._container.metadata["comment"] = notice(facts.name, facts.hash)
-        self._container.metadata["description"] = SOURCE_TYPE
+        self._container.metadata.update(video_tags(notice(facts.name, facts.hash)))
         rate = Fraction(facts.fps).limit_denominator(1001)
         self._stream = self._container.add_stream("libx264", rate=rate)
         self._stream.width, self._stream.height = width + width % 2, height + height % 2
@@ -71,22 +71,22 @@ class ClipWriter:
             self._container.mux(self._sound.encode(None))
         self._container.close()
         self._file.close()
+        if self._signer is not None:
+            name, of = self._facts.name, self._facts.hash
+            self._signer.sign(self._path, "video/mp4", world=name, world_hash=of)
 
 
-def save_picture(frame: NDArray[np.uint8], facts: Facts, folder: Path) -> Path:
+def save_picture(
+    frame: NDArray[np.uint8], facts: Facts, folder: Path, signer: Signer | None = None
+) -> Path:
     """Write a frame as PNG under a new name in `folder`; the path. WorldsimError if it cannot."""
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    info.add_text("Software", f"worldsim {__version__}")
-    info.add_text("Comment", notice(facts.name, facts.hash))
-    info.add_text("DigitalSourceType", SOURCE_TYPE)
     number = 1
     while (path := folder / f"worldsim-{facts.name}-{number:03d}.png").exists():
         number += 1
     try:
-        Image.fromarray(frame).save(path, pnginfo=info)
+        write_png(frame, path, notice(facts.name, facts.hash))
     except OSError as error:
         raise WorldsimError(f"{path}: cannot be written: {error.strerror}") from error
+    if signer is not None:
+        signer.sign(path, "image/png", world=facts.name, world_hash=facts.hash)
     return path

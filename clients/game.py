@@ -19,6 +19,7 @@ from worldsim.clients.source import Picture, Source
 from worldsim.clients.speaker import Speaker
 from worldsim.clients.window import Command, Window
 from worldsim.errors import WorldsimError
+from worldsim.signing import Signer
 
 IDLE = 0.01  # seconds between two looks at the keys while paused
 PAUSED = "paused   N: one tick   P: go on"
@@ -38,16 +39,23 @@ class Game:
     """One player at one window."""
 
     def __init__(
-        self, source: Source, window: Window, *, on_first: Callable[[], None], folder: Path
+        self,
+        source: Source,
+        window: Window,
+        *,
+        on_first: Callable[[], None],
+        folder: Path,
+        signer: Signer | None = None,
     ) -> None:
         """`on_first` is called when the first frame is on the screen; pictures and saved games go
-        to `folder`. The caller closes `source`, the game what it forks."""
+        to `folder`, pictures and clips signed if there is a `signer`. The caller closes `source`,
+        the game what it forks."""
         self.shown = 0
         self._views = [View(source)]
         self._focus = 0
         self._window = window
         self._on_first = on_first
-        self._folder = folder
+        self._folder, self._signer = folder, signer
         self._meter = Meter()
         self._is_paused = False
         self._is_rewinding = False
@@ -64,7 +72,9 @@ class Game:
             stack.callback(self._speaker.close)
             stack.callback(self._close_forks)
             if clip is not None:
-                self._clip = stack.enter_context(ClipWriter(clip, self._view.source.facts))
+                self._clip = stack.enter_context(
+                    ClipWriter(clip, self._view.source.facts, self._signer)
+                )
             while frames is None or self.shown < frames:
                 self._look()
                 for command in self._window.commands():
@@ -144,7 +154,8 @@ class Game:
             case Command.MUTE:
                 self._speaker.toggle()
             case Command.SAVE_PICTURE if self._view.picture is not None:
-                path = save_picture(self._view.picture.frame, source.facts, self._folder)
+                frame = self._view.picture.frame
+                path = save_picture(frame, source.facts, self._folder, self._signer)
                 self._tell(f"saved {path}")
             case Command.SAVE:
                 path = write_save(source.save(), source.facts, self._folder)

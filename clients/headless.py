@@ -11,6 +11,7 @@ import numpy as np
 from worldsim.clients.clip import ClipWriter
 from worldsim.clients.script import Script, actions
 from worldsim.clients.source import Source
+from worldsim.signing import Signer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,16 +36,22 @@ class Played:
 
 
 def play_script(
-    source: Source, script: Script, *, frames: int, clip: Path, on_first: Callable[[], None]
+    source: Source,
+    script: Script,
+    *,
+    frames: int,
+    clip: Path,
+    on_first: Callable[[], None],
+    signer: Signer | None = None,
 ) -> Played:
-    """Play `frames` ticks of the script and write every frame to `clip`.
+    """Play `frames` ticks of the script and write every frame to `clip`, signed if so wished.
 
     `on_first` is called when the first frame is there. Interrupted, the clip holds what was played.
     """
     latencies: list[float] = []
     levels: Counter[int] = Counter()
     began = time.perf_counter()
-    with ClipWriter(clip, source.facts) as writer:
+    with ClipWriter(clip, source.facts, signer) as writer:
         for action in actions(script, frames):
             picture = source.single(action)
             if picture.action_ms is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 import signal
 import socket
 import ssl
@@ -23,6 +24,8 @@ from worldsim.server.metrics import Metrics
 from worldsim.server.protocol import MAX_MESSAGE
 from worldsim.server.recorder import mend
 from worldsim.server.scheduler import Scheduler
+from worldsim.server.vault import Keeper, Vault
+from worldsim.signing import Signer
 
 if TYPE_CHECKING:
     from worldsim.world import World
@@ -52,7 +55,11 @@ class ServeConfig:
     window: int = 3  # frames on the way to a client without an ack
     exact: bool = False  # always compute all places: no replay depends on who else plays
     recordings: Path | None = None  # folder for what players record; None: they cannot
+    signer: Signer | None = None  # signs recordings
     worker: int = 0  # 1..N: one of several processes that share the port
+    saves: Path | None = None  # folder, shared by all servers of the world: games outlive a server
+    save_every: float = 5.0  # seconds
+    name: str = ""  # among the servers that share a port or saves; made up if one is needed
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -65,8 +72,22 @@ class ServeConfig:
             raise ValueError("exact needs max_sessions: how many places are always computed")
         if self.window < 1:
             raise ValueError(f"window must be at least 1 frame, got {self.window}")
+        if self.save_every <= 0:
+            raise ValueError(f"save_every must be above 0 seconds, got {self.save_every:g}")
+        if not self.name:  # never that of an earlier run: its games are not here
+            name = str(self.worker or "") if self.saves is None else secrets.token_hex(4)
+            object.__setattr__(self, "name", name)
         if self.keyfile is not None and self.certfile is None:
             raise ValueError("keyfile needs a certfile beside it")
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """A world that is ready to be played, behind a door. `ticking` ends only if it is broken."""
+
+    door: Door
+    places: int
+    ticking: "asyncio.Task[None]"
 
 
 @dataclass(frozen=True)
@@ -87,6 +108,20 @@ async def running(world: "World", config: ServeConfig) -> AsyncIterator[Running]
     Raises MachineError if the address cannot be had or may not be used without a token.
     """
     listener = listen(config)
+    try:
+        async with (
+            hosting(world, config) as hosted,
+            await _serve(hosted.door, listener, config) as server,
+        ):
+            port = listener.getsockname()[1]
+            yield Running(_url(config, port), port, hosted.places, server, hosted.ticking)
+    finally:
+        listener.close()
+
+
+@asynccontextmanager
+async def hosting(world: "World", config: ServeConfig) -> AsyncIterator[Hosted]:
+    """The world with its clock, its games and their saves, but nothing that listens."""
     rate = config.rate or world.fps
     engine = Engine(world, least_rows=_least_rows(config))
     try:
@@ -97,24 +132,37 @@ async def running(world: "World", config: ServeConfig) -> AsyncIterator[Running]
         places = config.max_sessions or costs.capacity(1.0 / rate)
         metrics = Metrics()
         lobby = Lobby(engine, metrics, rate=rate, recordings=config.recordings)
+        lobby.signer = config.signer
         lobby.max_waiting = max(MAX_WAITING, places)
-        lobby.worker = config.worker
+        lobby.name = config.name
         scheduler = Scheduler(engine, costs, lobby.games.values, 1.0 / rate, metrics)
         names = frozenset({socket.gethostname()})
         house = House(host=config.host, token=config.token, names=names)
         door = Door(lobby, scheduler, house, places=places, window=config.window)
-        ticking = asyncio.create_task(scheduler.run())
+        tasks = [ticking := asyncio.create_task(scheduler.run())]
+        if config.saves is not None:
+            vault = _vault(config.saves, config.name)
+            lobby.keeper = Keeper(vault, engine, lobby.games.values, config.save_every)
+            tasks.append(asyncio.create_task(lobby.keeper.run()))
         try:
-            async with await _serve(door, listener, config) as server:
-                port = listener.getsockname()[1]
-                yield Running(_url(config, port), port, places, server, ticking)
+            yield Hosted(door, places, ticking)
         finally:
-            ticking.cancel()
-            await asyncio.gather(ticking, return_exceptions=True)
+            await lobby.settled()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await lobby.end_recordings()
+            if lobby.keeper is not None:
+                await lobby.keeper.finish()
     finally:
-        listener.close()
         engine.close()
+
+
+def _vault(folder: Path, name: str) -> Vault:
+    try:
+        return Vault(folder, name)
+    except OSError as error:
+        raise MachineError(f"{folder}: no saves can be written there: {error.strerror}") from error
 
 
 async def _serve(door: Door, listener: socket.socket, config: ServeConfig) -> Server:
@@ -148,14 +196,19 @@ def _url(config: ServeConfig, port: int) -> str:
     return f"{'ws' if config.certfile is None else 'wss'}://{name}:{port}"
 
 
+def guard(config: ServeConfig) -> None:
+    """MachineError for an address that strangers can reach, without a token."""
+    if not is_loopback(config.host) and config.token is None and not config.insecure:
+        raise MachineError(
+            f"host {config.host} can be reached from other machines: give --token as well, "
+            "or --insecure to let everybody in"
+        )
+
+
 def listen(config: ServeConfig) -> socket.socket:
     """The listening socket; MachineError, in one sentence, if it cannot be had."""
     host, port = config.host, config.port
-    if not is_loopback(host) and config.token is None and not config.insecure:
-        raise MachineError(
-            f"host {host} can be reached from other machines: give --token as well, "
-            "or --insecure to let everybody in"
-        )
+    guard(config)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, reuse_port=config.worker > 0)

@@ -66,6 +66,8 @@ class Game:
         self._prefix = prefix
         self.id = prefix + secrets.token_urlsafe(9)
         self.resume = self._new_token()
+        self.kept: tuple[str, Slot | None] = ("", None)  # its last save: under which token, of what
+        self.restored: float | None = None  # seconds: age of the save that it goes on from
         self.fork = ""  # id of the game that was last made of this one
         self.steps = steps
         self.clock: wire.Clock = "open"

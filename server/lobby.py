@@ -14,6 +14,8 @@ from worldsim.server.engine import Engine
 from worldsim.server.game import Game, Refused, Seat
 from worldsim.server.metrics import Metrics
 from worldsim.server.outlet import Goodbye
+from worldsim.server.vault import Keeper
+from worldsim.signing import Signer
 
 KEPT = 60.0  # seconds that a game without a driver is kept
 MAX_WAITING = 8  # games without anybody; the one that has waited longest goes first
@@ -31,8 +33,10 @@ class Lobby:
         self.metrics = metrics
         self.rate = rate
         self.recordings = recordings
+        self.signer: Signer | None = None  # of recordings
         self.max_waiting = MAX_WAITING
-        self.worker = 0  # which process of several this is, 1..N
+        self.name = ""  # of this server among several
+        self.keeper: Keeper | None = None
         self.games: dict[str, Game] = {}
         self._expiries: dict[str, asyncio.TimerHandle] = {}  # in the order in which they began
 
@@ -54,7 +58,7 @@ class Lobby:
         """A game that has not begun."""
         world = self.engine.world
         game = Game(
-            f"{self.worker}-" if self.worker else "",
+            self._prefix,
             idle_action=world.bindings.get("noop", 0),
             steps=world.flow_steps,
             history=self.history(),
@@ -73,17 +77,16 @@ class Lobby:
         game.viewers.append(seat)
         self._count()
 
-    def resume(self, token: str, seat: Seat) -> Game:
+    async def resume(self, token: str, seat: Seat) -> Game:
         """`seat` takes up the game with this token; whoever drives it with the same one goes.
 
+        A game of a server that is gone goes on here, from its last save, with another token.
         Raises Refused if there is none.
         """
-        if self.is_elsewhere(token):
+        if await asyncio.to_thread(self.is_elsewhere, token):
             raise Refused("elsewhere", "another worker has that game; connect again")
-        for game in self.games.values():
-            if secrets.compare_digest(game.resume.encode(), token.encode()):
-                break
-        else:
+        game = self._find(token) or await self._revive(token)
+        if game is None:
             raise Refused("not_found", "no game waits for this token; it may have been too long")
         if game.driver is seat:
             return game
@@ -96,8 +99,31 @@ class Lobby:
         return game
 
     def is_elsewhere(self, name: str) -> bool:
-        """Whether an id or a token is of another process of this server."""
-        return self.worker > 0 and not name.startswith(f"{self.worker}-")
+        """Whether an id or a token is of another server, which lives, as far as we can know."""
+        if name.startswith(self._prefix):
+            return False
+        return self.keeper is None or self.keeper.vault.is_alive(name.partition("-")[0])
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self.name}-" if self.name else ""
+
+    def _find(self, token: str) -> Game | None:
+        for game in self.games.values():
+            if secrets.compare_digest(game.resume.encode(), token.encode()):
+                return game
+        return None
+
+    async def _revive(self, token: str) -> Game | None:
+        found = None if self.keeper is None else await self.keeper.claim(token)
+        if self.keeper is None or found is None:
+            return None
+        kept, state, age = found
+        game = self.open()
+        game.clock, game.steps, game.restored = kept.clock, kept.steps, age
+        game.begin(state, kept.seed)
+        await self.keeper.save(game)
+        return game
 
     def fork(self, game: Game) -> Game:
         """A second game with the same present, waiting for whoever has its token.
@@ -126,6 +152,12 @@ class Lobby:
         elif game.id in self.games:
             self.settle(game)
         self._count()
+
+    async def settled(self) -> None:
+        """Wait for the ticks that are under way: whose frame was seen, that moment is not lost."""
+        for game in list(self.games.values()):
+            async with game.still():
+                pass
 
     async def end_recordings(self) -> None:
         """Finish all files."""
@@ -163,6 +195,8 @@ class Lobby:
     def _remove(self, game: Game) -> None:
         self._keep(game)
         self.games.pop(game.id, None)
+        if self.keeper is not None:
+            self.keeper.forget(game)
         if game.recorder is not None:
             recorder, game.recorder = game.recorder, None
             asyncio.get_running_loop().run_in_executor(None, recorder.stop)
@@ -196,4 +230,5 @@ def welcome_of(lobby: Lobby, game: Game, seat: Seat, *, agent: str, window: int)
         asking=len(game.asking),
         rewind=game.history.seconds,
         can_record=lobby.recordings is not None,
+        restored=game.restored,
     )

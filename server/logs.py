@@ -37,7 +37,10 @@ class JsonLines(logging.Formatter):
 
 def facts(record: logging.LogRecord) -> dict[str, object]:
     """What was given as `extra`."""
-    return {key: value for key, value in vars(record).items() if key not in _OWN}
+    found = {key: value for key, value in vars(record).items() if key not in _OWN}
+    return {
+        key: value for key, value in found.items() if not key.startswith("_")
+    }  # other libraries'
 
 
 def set_up(*, as_json: bool) -> None:

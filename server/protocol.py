@@ -175,6 +175,7 @@ class Welcome(Message, frozen=True, tag="hello"):
     asking: U32 = 0  # of them, those that ask for the controls
     rewind: float = 0.0  # seconds that can be gone back
     can_record: bool = False
+    restored: float | None = None  # seconds: age of the save that the game of a lost server is from
     ai_generated: bool = True
 
 

@@ -26,8 +26,10 @@ from worldsim import __version__
 from worldsim.data.recording import FORMAT, FORMAT_VERSION, side_file
 from worldsim.data.video import UNREADABLE, open_video
 from worldsim.data.writer import VideoWriter
-from worldsim.provenance import SOURCE_TYPE, notice
+from worldsim.errors import WorldsimError
+from worldsim.provenance import notice, video_tags
 from worldsim.server.engine import Shown
+from worldsim.signing import Signer
 
 log = logging.getLogger("worldsim.server")
 
@@ -47,6 +49,7 @@ class Subject:
     size: tuple[int, int]  # (H, W), even
     sample_rate: float | None  # Hz
     controls: list[str]
+    signer: Signer | None = None  # of the videos
 
     def header(self) -> dict[str, Any]:
         """The first line of a side file; see worldsim.data.recording.Header."""
@@ -74,6 +77,7 @@ class Episode:
         """`path` ends in .mkv. Raises OSError or av.FFmpegError, as `add` and `close` do."""
         self.frames = 0
         self.path = path
+        self._subject = subject
         self._marker = marker(path)
         self._marker.write_text(str(os.getpid()), encoding="ascii")
         self._video = VideoWriter(
@@ -82,10 +86,7 @@ class Episode:
             fps=subject.fps,
             sample_rate=None if subject.sample_rate is None else round(subject.sample_rate),
             is_live=True,
-            metadata={
-                "comment": notice(subject.world, subject.world_hash),
-                "description": SOURCE_TYPE,
-            },
+            metadata=video_tags(notice(subject.world, subject.world_hash)),
         )
         self._side = side_file(path).open("w", encoding="ascii", buffering=1)
         self._line(subject.header())
@@ -109,12 +110,16 @@ class Episode:
         self.frames += 1
 
     def close(self) -> None:
-        """Finish both files; one that is too short to be an episode is taken away."""
+        """Finish both files and sign the video; one that is too short to be an episode is taken
+        away. What a killed process left is mended, but nobody signs for it."""
         self._side.close()
         self._video.close()
         if self.frames < SHORTEST:
             self.path.unlink()
             side_file(self.path).unlink()
+        elif (signer := self._subject.signer) is not None:
+            world, of = self._subject.world, self._subject.world_hash
+            signer.sign(self.path, "video/x-matroska", world=world, world_hash=of)
         self._marker.unlink()
 
     def abandon(self) -> None:
@@ -171,6 +176,7 @@ class Recorder:
     def _run(self) -> None:
         episode: Episode | None = None
         number = 0
+        item: Shown | str = ""
         try:
             while (item := self._queue.get()) != "stop":
                 if isinstance(item, str):
@@ -185,12 +191,12 @@ class Recorder:
                 episode.add(item)
             if episode is not None:
                 episode.close()
-        except (OSError, av.FFmpegError) as error:
+        except (OSError, av.FFmpegError, WorldsimError) as error:
             if episode is not None:
                 episode.abandon()
             self._ended(getattr(error, "strerror", None) or str(error))
-            while self._queue.get() != "stop":  # so that nobody waits for this thread
-                pass
+            while item != "stop":  # so that nobody waits for this thread
+                item = self._queue.get()
 
 
 def marker(path: Path) -> Path:

@@ -128,7 +128,7 @@ class Session:
             case wire.Ack(frame):
                 self._outlet.ack(frame)
             case wire.Hello():
-                self._hear_hello(request)
+                await self._hear_hello(request)
             case wire.Action(seq, action):
                 self._must_drive()
                 limit = self._lobby.engine.world.num_actions
@@ -152,15 +152,16 @@ class Session:
         if self._seat is not self._game.driver:
             raise Refused("forbidden", "a viewer may look, not touch; ask for the controls first")
 
-    def _hear_hello(self, hello: wire.Hello) -> None:
+    async def _hear_hello(self, hello: wire.Hello) -> None:
         if hello.protocol != wire.VERSION:
             self._leave_version(f"the client speaks {hello.protocol}", hello.protocol)
         if hello.resume is not None:
-            game = self._lobby.resume(hello.resume, self._seat)
+            game = await self._lobby.resume(hello.resume, self._seat)
             before, self._game = self._game, game
             if before is not game:
                 self._lobby.leave(before, self._seat)
             self._greet()
+            game.restored = None  # told
         elif hello.role is not None:
             is_driver = self._seat is self._game.driver
             if hello.role == "driver" and not is_driver:

@@ -9,23 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldsim.evaluation.intervals import Graded, measure
-from worldsim.evaluation.pictures import save_clip, save_picture
+from worldsim.evaluation.pictures import save_clip
 from worldsim.motion import Motion, mean_motion
+from worldsim.provenance import SOURCE_TYPE, notice, write_png
 
 if TYPE_CHECKING:
+    from worldsim.signing import Signer
     from worldsim.state import WorldState
     from worldsim.world import World
 
 APART = 12  # ticks of one held code from each scene to the next
 GAP, LABEL = 4, 14  # pixels between pictures; height of a line of text
 REST = 6  # frames that the clip shows the last picture for, before it begins again
-NOTICE = "AI-generated: what each action of a world does, one row per action"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Atlas:
     """A codes, each held for T ticks from S scenes."""
 
+    world: str
+    world_hash: str
     names: list[str]  # of the codes
     frames: NDArray[np.uint8]  # (A, S, T + 1, H, W, 3); the first frame is the scene
     motions: list[list[Motion]]  # (A, S)
@@ -52,16 +55,27 @@ def draw_atlas(world: "World", *, scenes: int, ticks: int) -> Atlas:
         frames.append(np.stack(shown, axis=1))
     clips = np.stack(frames)
     motions = [[mean_motion(clip[:-1], clip[1:]) for clip in row] for row in clips]
-    return Atlas(names=list(world.actions), frames=clips, motions=motions)
+    return Atlas(
+        world=world.name,
+        world_hash=world.hash,
+        names=list(world.actions),
+        frames=clips,
+        motions=motions,
+    )
 
 
-def write_atlas(atlas: Atlas, fps: float, folder: Path) -> None:
+def write_atlas(atlas: Atlas, fps: float, folder: Path, signer: "Signer | None" = None) -> None:
     """`atlas.png`: the scenes, then per code the last pictures; `atlas.mp4`: the same, moving."""
     folder.mkdir(parents=True, exist_ok=True)
     first = _row(atlas.frames[0, :, 0], "the scenes")
     last = [_row(row[:, -1], _caption(atlas, code)) for code, row in enumerate(atlas.frames)]
-    save_picture(np.concatenate([first, *last]), folder / "atlas.png", NOTICE)
-    save_clip(_sheets(atlas), fps, folder / "atlas.mp4", NOTICE)
+    picture, clip = folder / "atlas.png", folder / "atlas.mp4"
+    comment = f"{notice(atlas.world, atlas.world_hash)}: what each action does, one row per action"
+    write_png(np.concatenate([first, *last]), picture, comment)
+    save_clip(_sheets(atlas), fps, clip, comment, SOURCE_TYPE)
+    if signer is not None:
+        signer.sign(picture, "image/png", world=atlas.world, world_hash=atlas.world_hash)
+        signer.sign(clip, "video/mp4", world=atlas.world, world_hash=atlas.world_hash)
 
 
 def _scenes(world: "World", count: int) -> tuple[list["WorldState"], NDArray[np.uint8]]:

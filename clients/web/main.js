@@ -18,7 +18,7 @@ const { $ } = view;
 const OVERLAY_EVERY = 500; // ms
 const HELLO = { type: "hello", protocol: VERSION, agent: "worldsim web" };
 const STILL = 2000; // ms without a frame after which the player is told
-const ELSEWHERE = [100, 32]; // ms before the next try for the process that has our game; how many
+const ELSEWHERE = [100, 80]; // ms before the next try for the process that has our game; how many
 
 const address = takeAddress();
 const toast = new Toast($("toast"));
@@ -81,7 +81,7 @@ function welcome(hello, isFirst) {
 // Take up the game that was lost, if there is one; else begin one.
 async function begin() {
   const isBack = link.watch === null && resume !== null && (await tookUp());
-  if (isBack) remember("resume", resume);
+  if (isBack) comeBack();
   else keepPlace(world);
   const isNew = !isBack && world.role === "driver";
   await start(isNew ? { seed: newSeed() } : { keep: true });
@@ -103,6 +103,14 @@ async function tookUp() {
     toast.say("The game before is gone; this is a new one.");
     return false;
   }
+}
+
+// The token is another one if the server that had the game is gone.
+function comeBack() {
+  remember("resume", (resume = world.resume));
+  if (typeof world.restored !== "number") return;
+  const age = Math.round(world.restored);
+  toast.say(`The server that had this game is gone; it goes on from a save ${age} s old.`);
 }
 
 function giveUp(error) {

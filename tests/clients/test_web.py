@@ -308,16 +308,18 @@ NAMELESS = """
 
 SERVE = """
 import sys
+from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from fake_world import FakeWorld
 from worldsim.server.app import ServeConfig, run
-run(FakeWorld(), ServeConfig(port=int(sys.argv[1]), rate=20.0))
+saves = Path(sys.argv[3]) if sys.argv[3] else None
+run(FakeWorld(), ServeConfig(port=int(sys.argv[1]), rate=20.0, saves=saves, save_every=0.2))
 """
 
 
-def serve(port: int) -> "subprocess.Popen[bytes]":
+def serve(port: int, saves: Path | str = "") -> "subprocess.Popen[bytes]":
     folder = Path(__file__).parents[1] / "server"
-    words = [sys.executable, "-c", SERVE, str(port), str(folder)]
+    words = [sys.executable, "-c", SERVE, str(port), str(folder), str(saves)]
     process = subprocess.Popen(words, env={**os.environ, "PYTHONWARNINGS": "ignore"})
     while process.poll() is None:
         with socket.socket() as probe:
@@ -326,10 +328,38 @@ def serve(port: int) -> "subprocess.Popen[bytes]":
     return process
 
 
-def test_a_killed_server_is_found_again(browser: Any) -> None:
+def port_of_nobody() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+def test_a_game_goes_on_when_its_server_was_killed_but_kept_saves(
+    browser: Any, tmp_path: Path
+) -> None:
+    port = port_of_nobody()
+    process = serve(port, tmp_path)
+    try:
+        with tab(browser, f"ws://127.0.0.1:{port}", outage=True) as page:
+            page.opened()
+            page.until(lambda: bool(list(tmp_path.glob("*.save"))))
+            for _ in range(2):  # the second time with the token that the first one brought
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                page.until(lambda: page.state == "waiting")
+                page.page.evaluate("document.getElementById('toast').textContent = ''")
+                process = serve(port, tmp_path)
+                page.opened()
+                page.until(lambda: "goes on from a save" in page.text("#toast"))
+            page.page.keyboard.down("Space")
+            page.until(lambda: page.action == ATTACK)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_killed_server_is_found_again(browser: Any) -> None:
+    port = port_of_nobody()
     process = serve(port)
     try:
         with tab(browser, f"ws://127.0.0.1:{port}", outage=True) as page:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -21,6 +22,7 @@ from worldsim.evaluation.plan import Plan
 from worldsim.evaluation.predictors import RealFootage
 from worldsim.evaluation.run import draw
 from worldsim.evaluation.study import build_study
+from worldsim.provenance import PARTLY
 
 Frames = npt.NDArray[np.uint8]
 SIZE = (96, 128)
@@ -137,7 +139,10 @@ def test_pictures_show_real_above_imagined(
     sheet = Image.open(tmp_path / "strips.png")
     assert sheet.width == 7 * 64 + 6 * 4
     assert "AI-generated" in str(sheet.info["Comment"])
-    assert (tmp_path / "rollout.mp4").stat().st_size > 1000
+    assert PARTLY in str(sheet.info["XML:com.adobe.xmp"])
+    with av.open(str(tmp_path / "rollout.mp4")) as clip:
+        assert clip.metadata["description"] == PARTLY and "AI-generated" in clip.metadata["comment"]
+        assert sum(1 for _ in clip.decode(video=0)) > 1
 
 
 def test_a_twin_of_another_size_is_refused(library: Library, plan: Plan, make_world: Any) -> None:

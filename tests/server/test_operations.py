@@ -193,7 +193,7 @@ def record(message: str, **facts: Any) -> logging.LogRecord:
 
 
 def test_a_log_line_ends_in_what_is_known() -> None:
-    assert Lines().format(record("session over", game="x", sent=3)) == (
+    assert Lines().format(record("session over", game="x", sent=3, _theirs=1)) == (
         "worldsim: session over game=x sent=3"
     )
 

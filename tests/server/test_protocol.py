@@ -51,6 +51,7 @@ REPLIES = [
         viewers=2,
         asking=1,
         rewind=7.0,
+        restored=4.5,
     ),
     wire.Started(seed=7, clock="open", frame=0),
     wire.Saved(name="here", frame=4, download=2, size=99),

@@ -22,6 +22,7 @@ from worldsim.errors import DataError, MachineError, WorldsimError
 from worldsim.evaluation.run import evaluate
 from worldsim.folder import read_config, write_world
 from worldsim.model import WorldModel
+from worldsim.provenance import PARTLY
 from worldsim.training import latents
 from worldsim.training.metrics import Metrics, read_metrics
 from worldsim.training.run import train
@@ -145,6 +146,8 @@ def test_a_person_can_watch_it_learn(run: Path) -> None:
     for path in strips:
         with Image.open(path) as picture:
             assert picture.size == (8 * SIZE[1], 2 * SIZE[0] + 2)
+            assert "AI-generated" in picture.info["Comment"]
+            assert PARTLY in picture.info["XML:com.adobe.xmp"]
 
 
 def test_the_card_tells_of_the_run(run: Path) -> None:

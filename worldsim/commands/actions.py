@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from worldsim.commands.report import finish
+from worldsim.commands.sign import SignFlag, signer_of
 from worldsim.errors import DataError, MachineError
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Actions:
     """Scenes that every action is tried from."""
     frames: int = 12
     """Ticks that every action is held for."""
+    sign: SignFlag = None
+    """Sign the atlas (C2PA) with a certificate chain and its key, two PEM files."""
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None
     """Also write the JSON object to this file."""
 
@@ -60,6 +63,7 @@ class Actions:
         from worldsim.folder import find_world
         from worldsim.world import World
 
+        signer = signer_of(self.sign)
         folder = find_world(self.world)
         try:
             found = self._fit(folder)
@@ -69,7 +73,7 @@ class Actions:
             raise MachineError(f"{folder}: {error.strerror}; bind in a copy of it") from error
         world = World.load(folder)
         atlas = draw_atlas(world, scenes=self.scenes, ticks=self.frames)
-        write_atlas(atlas, world.fps, self.out)
+        write_atlas(atlas, world.fps, self.out, signer)
         print(f"the atlas is in {self.out}", file=sys.stderr)
         report: dict[str, Any] = {
             "command": "actions",

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from worldsim.backends.names import Backend
+from worldsim.commands.sign import SignFlag, signer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worldsim.clients.source import Beginning, Source
+    from worldsim.signing import Signer
 
 SCRIPTED_SECONDS = 60.0
 CLIP = Path("worldsim-play.mp4")
@@ -51,6 +53,8 @@ class Play:
     """Script of a headless game: lines `CONTROL TICKS`. Default: the package's own."""
     out: Path | None = None
     """Clip to write, mp4. Default: none with a window, worldsim-play.mp4 headless."""
+    sign: SignFlag = None
+    """Sign clips and pictures (C2PA) with a certificate chain and its key, two PEM files."""
     k: Literal[1, 2, 4] | None = None
     """Flow steps per frame: 1 is fast, 4 is good. Default: 2, or as the mode says. On a server, its
     own choice."""
@@ -77,15 +81,16 @@ class Play:
         def on_first() -> None:
             _say(f"first frame after {time.perf_counter() - began:.1f} s")
 
+        signer = signer_of(self.sign)
         why = None if self.headless else _why_no_window()
         if why is not None:
             _say(f"{why}; a script plays headless instead")
         source = self._source()
         try:
             if self.headless or why is not None:
-                self._play_script(source, on_first)
+                self._play_script(source, on_first, signer)
             else:
-                self._play_window(source, on_first)
+                self._play_window(source, on_first, signer)
         finally:
             source.close()
         return 0
@@ -124,7 +129,9 @@ class Play:
         snapshot = None if self.load is None else _read(self.load)
         return Beginning(seed=self.seed, picture=picture, snapshot=snapshot)
 
-    def _play_script(self, source: "Source", on_first: "Callable[[], None]") -> None:
+    def _play_script(
+        self, source: "Source", on_first: "Callable[[], None]", signer: "Signer | None"
+    ) -> None:
         from worldsim.clients import script
         from worldsim.clients.headless import play_script
 
@@ -136,16 +143,20 @@ class Play:
             plan = script.read_script(self.keys, facts.bindings)
             frames = self.frames or script.length(plan)
         clip = self.out or CLIP
-        played = play_script(source, plan, frames=frames, clip=clip, on_first=on_first)
+        played = play_script(
+            source, plan, frames=frames, clip=clip, on_first=on_first, signer=signer
+        )
         _say(f"wrote {clip}: {played.line()}")
 
-    def _play_window(self, source: "Source", on_first: "Callable[[], None]") -> None:
+    def _play_window(
+        self, source: "Source", on_first: "Callable[[], None]", signer: "Signer | None"
+    ) -> None:
         from worldsim.clients.game import Game
         from worldsim.clients.window import Window
 
         window = Window(source.facts)
         try:
-            game = Game(source, window, on_first=on_first, folder=Path.cwd())
+            game = Game(source, window, on_first=on_first, folder=Path.cwd(), signer=signer)
             game.run(frames=self.frames, clip=self.out)
         finally:
             window.close()

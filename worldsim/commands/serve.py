@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from worldsim.backends.names import Backend
+from worldsim.commands.sign import SignFlag, signer_of
 
 MAX_WORKERS = 64
 
@@ -47,6 +48,11 @@ class Serve:
     """Always compute all --sessions, so that a replay does not depend on who else plays. Slower."""
     recordings: Path | None = None
     """Folder for what players record. Default: they cannot record."""
+    saves: Path | None = None
+    """Folder, shared with other servers of this world, where games are saved every 5 seconds: a
+    player whose server is gone comes back to the last save. Default: games end with the server."""
+    sign: SignFlag = None
+    """Sign recordings (C2PA) with a certificate chain and its key, two PEM files."""
     log_json: bool = False
     """Log one JSON object per line."""
     k: Literal[1, 2, 4] = 2
@@ -59,6 +65,8 @@ class Serve:
     def __post_init__(self) -> None:
         if not 1 <= self.workers <= MAX_WORKERS:
             raise ValueError(f"workers must be 1..{MAX_WORKERS}, got {self.workers}")
+        if self.sign is not None and self.recordings is None:
+            raise ValueError("--sign is for recordings: give --recordings FOLDER as well")
 
     def run(self) -> int:
         """Serve until Ctrl-C (130) or SIGTERM (0)."""
@@ -85,6 +93,8 @@ class Serve:
             max_sessions=self.sessions,
             exact=self.exact,
             recordings=self.recordings,
+            signer=signer_of(self.sign),
+            saves=self.saves,
             worker=int(os.environ.get(WORKER, "0")),
         )
         if self.workers > 1:
@@ -112,5 +122,6 @@ class Serve:
             flag = "--" + field.name.replace("_", "-")
             if field.name in ("world", "port", "token", "workers") or value in (None, False):
                 continue
-            arguments += [flag] if value is True else [flag, str(value)]
+            values = value if isinstance(value, tuple) else () if value is True else (value,)
+            arguments += [flag, *map(str, values)]
         return arguments

@@ -16,6 +16,7 @@ from worldsim.data.video import UNREADABLE, open_video
 from worldsim.errors import DataError
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v")
+BESIDE = (".jsonl", ".c2pa")  # what may lie beside a video, by its name
 SHORTFALL = 0.9  # share of the announced duration below which a file counts as truncated
 
 
@@ -51,10 +52,10 @@ def scan(
 
 
 def _is_beside(path: Path, root: Path) -> bool:
-    """True for hidden files and for the side file of a video."""
+    """True for hidden files and for the side file and the signature of a video."""
     hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
     return hidden or (
-        path.suffix == ".jsonl" and any(path.with_suffix(s).is_file() for s in SUFFIXES)
+        path.suffix in BESIDE and any(path.with_suffix(s).is_file() for s in SUFFIXES)
     )
 
 

@@ -31,11 +31,11 @@ from worldsim.evaluation.fidelity import batches
 from worldsim.evaluation.footage import Library, Window
 from worldsim.evaluation.intervals import Graded, measure, missing, ratio
 from worldsim.evaluation.metrics import Frames, flow_magnitude
-from worldsim.evaluation.pictures import save_picture
 from worldsim.evaluation.plan import Plan
 from worldsim.evaluation.predictors import Frozen, Predictor, WorldPredictor, codes_of
 from worldsim.evaluation.study import Log
 from worldsim.evaluation.survival import Health, Watch, calibrate, long_controls
+from worldsim.provenance import write_png
 
 if TYPE_CHECKING:
     from worldsim.world import World
@@ -46,6 +46,7 @@ LOOK = 4  # frames between two looks at whether a rollout lives
 PAIR = 32  # frames between two pairs of neighbours that are compared
 REAL_CLIPS = 600  # at most
 TIMED = 500  # frames at either end
+SURVIVAL = "share of rollouts that still look real, by frame"
 KEYS = (
     "survival_7200",
     "reanchors_per_1000",
@@ -174,7 +175,7 @@ def draw_survival(failed: dict[str, Floats], path: Path) -> None:
         pen.text((edge + 110 * i, height + int(1.5 * edge)), name, fill=colour)
     pen.text((width - 120, height + int(1.5 * edge)), f"0 .. {FRAMES} frames", fill="black")
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_picture(np.asarray(sheet), path, "share of rollouts that still look real, by frame")
+    write_png(np.asarray(sheet), path, SURVIVAL, None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ import numpy as np
 from worldsim.evaluation.footage import Window
 from worldsim.evaluation.metrics import Frames
 from worldsim.evaluation.predictors import Predictor
+from worldsim.provenance import PARTLY, video_tags, write_png
 
 TICKS = (1, 4, 8, 16, 32, 64)
 GAP = 4  # pixels between pictures
@@ -33,7 +34,7 @@ def write_strips(predictor: Predictor, windows: Sequence[Window], path: Path) ->
 def write_rows(rows: Sequence[Sequence[Frames]], path: Path) -> None:
     """A sheet of pictures (H, W, 3), in pairs of rows: real ones, imagined ones."""
     sheet = np.concatenate([_padded(_side_by_side(row), i) for i, row in enumerate(rows)])
-    save_picture(sheet, path, NOTICE)
+    write_png(sheet, path, NOTICE, PARTLY)
 
 
 def write_clip(predictor: Predictor, window: Window, ticks: int, fps: float, path: Path) -> None:
@@ -44,21 +45,14 @@ def write_clip(predictor: Predictor, window: Window, ticks: int, fps: float, pat
     save_clip(pairs, fps, path, NOTICE)
 
 
-def save_picture(picture: Frames, path: Path, notice: str) -> None:
-    """One PNG of (H, W, 3), with `notice` as its comment."""
-    from PIL import Image, PngImagePlugin
-
-    info = PngImagePlugin.PngInfo()
-    info.add_text("Comment", notice)
-    Image.fromarray(picture).save(path, pnginfo=info)
-
-
-def save_clip(frames: Iterable[Frames], fps: float, path: Path, notice: str) -> None:
+def save_clip(
+    frames: Iterable[Frames], fps: float, path: Path, notice: str, source: str | None = PARTLY
+) -> None:
     """H.264 of frames (H, W, 3), all of one size; an odd edge is cut off, the codec wants that."""
     import av
 
     with av.open(str(path), "w") as container:
-        container.metadata["comment"] = notice
+        container.metadata.update(video_tags(notice, source))
         rate = Fraction(fps).limit_denominator(1000)
         stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
         stream.pix_fmt = "yuv420p"

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from worldsim.evaluation.footage import Library
 from worldsim.evaluation.metrics import Frames
 from worldsim.evaluation.object_rows import Slots
-from worldsim.evaluation.pictures import save_picture
 from worldsim.evaluation.predictors import codes_of
+from worldsim.provenance import write_png
 
 if TYPE_CHECKING:
     from worldsim.world import World
@@ -35,7 +35,7 @@ def write_slots(world: "World", library: Library, path: Path) -> None:
         chosen = range(window.context, len(frames), EVERY)
         rows.append(np.concatenate([outlined(frames[t], found[t]) for t in chosen], axis=1))
     if rows:
-        save_picture(np.concatenate(rows), path, NOTICE)
+        write_png(np.concatenate(rows), path, NOTICE, None)
 
 
 def outlined(frame: Frames, boxes: npt.NDArray[np.float64]) -> Frames:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from worldsim.evaluation.metrics import Frames
-from worldsim.evaluation.pictures import save_picture
 from worldsim.evaluation.shots import Bools, Floats, Listener
+from worldsim.provenance import PARTLY, write_png
 
 if TYPE_CHECKING:
     from worldsim.evaluation.block_audio import Heard
@@ -32,7 +32,7 @@ def write(heard: Sequence["Heard"], fps: float, path: Path) -> None:
         for sound in (h.real, h.imagined):
             rows += [draw(listener.mel(sound), h.attack, listener.columns)]
         rows += [np.full((12, rows[0].shape[1], 3), 255, np.uint8)]
-    save_picture(np.concatenate(rows), path, NOTICE)
+    write_png(np.concatenate(rows), path, NOTICE, PARTLY)
 
 
 def draw(mel: Floats, attack: Bools, columns: int) -> Frames:

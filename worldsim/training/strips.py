@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import nn
 
 from worldsim.folder import WorldConfig
 from worldsim.model import WorldModel
+from worldsim.provenance import PARTLY, write_png
 from worldsim.tokenizer import to_frames, to_pixels
 from worldsim.training.footage import Footage
 from worldsim.world import World
@@ -22,6 +22,7 @@ CONTEXT_TICKS = 8  # real frames before the imagined ones
 SECONDS = 1.5  # that are shown
 COLUMNS = 8
 GAP = 2  # pixels between the rows
+NOTICE = "AI-generated: real frames above, imagined ones below"
 
 
 class Strips:
@@ -69,5 +70,5 @@ class Strips:
         rows = [np.concatenate(list(part[chosen]), axis=1) for part in (self._real, imagined)]
         between = np.full((GAP, *rows[0].shape[1:]), 255, dtype=np.uint8)
         self._folder.mkdir(exist_ok=True)
-        picture = Image.fromarray(np.concatenate([rows[0], between, rows[1]]))
-        picture.save(self._folder / f"{stage}-{step:08d}.png")
+        picture = np.concatenate([rows[0], between, rows[1]])
+        write_png(picture, self._folder / f"{stage}-{step:08d}.png", NOTICE, PARTLY)
