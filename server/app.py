@@ -105,7 +105,7 @@ async def running(world: "World", config: ServeConfig) -> AsyncIterator[Running]
         door = Door(lobby, scheduler, house, places=places, window=config.window)
         ticking = asyncio.create_task(scheduler.run())
         try:
-            async with await _serve(door, listener, config) as server:
+            async with await open_server(door, listener, config) as server:
                 port = listener.getsockname()[1]
                 yield Running(_url(config, port), port, places, server, ticking)
         finally:
@@ -117,7 +117,8 @@ async def running(world: "World", config: ServeConfig) -> AsyncIterator[Running]
         engine.close()
 
 
-async def _serve(door: Door, listener: socket.socket, config: ServeConfig) -> Server:
+async def open_server(door: Door, listener: socket.socket, config: ServeConfig) -> Server:
+    """Accept connections for `door`, with the limits that hold for every one of them."""
     quiet = logging.getLogger("worldsim.server.websockets")
     quiet.setLevel(logging.CRITICAL)  # it would log addresses, and garbage with a traceback
     return await serve(
