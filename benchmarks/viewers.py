@@ -1,4 +1,4 @@
-"""Viewers of one game, in a process of their own: `python -m worldsim.benchmarks.viewers URL GAME N`
+"""Viewers of one game, in a process of their own: `-m worldsim.benchmarks.viewers URL GAME N`.
 
 It says `ready` once all of them watch, and at the end of its input the frames per second of each.
 """
