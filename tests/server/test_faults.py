@@ -405,7 +405,7 @@ def test_f22_a_crowd_that_is_stuck_floods_and_talks_nonsense_costs_the_others_no
         else:
             raise AssertionError(f"p99, that of a thread that only sleeps, replaced: {stretches}")
         crawling.cancel()
-        done = json.loads((await others.communicate())[0])
+        done = json.loads((await others.communicate(b""))[0])
         await asyncio.gather(crawling, return_exceptions=True)
 
         assert done["stuck"] == 1 and done["actions"] > 1000
