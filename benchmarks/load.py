@@ -13,6 +13,7 @@ from itertools import pairwise
 
 from worldsim.benchmarks.loopback import (
     GRACE,
+    START_SECONDS,
     WARMUP_SECONDS,
     Arrival,
     backend_of,
@@ -98,7 +99,7 @@ def _is_degraded(flags: int) -> bool:
 async def _play(
     url: str, pid: int, clients: int, viewers: int, seconds: float
 ) -> dict[str, object]:
-    players = [await AsyncClient.connect(url) for _ in range(clients)]
+    players = [await AsyncClient.connect(url, timeout=START_SECONDS) for _ in range(clients)]
     rate = players[0].world.rate
     period = 1.0 / rate
 
@@ -120,5 +121,6 @@ async def _play(
     found = {"rate": rate, **summarize(arrivals, period=period)}
     if viewers:
         found["viewers_fps_min"] = min(seen)
-    steady = steadiness(vitals, arrivals, period=period)
+    times = [[arrival.at for arrival in player] for player in arrivals]
+    steady = steadiness(vitals, times, period=period)
     return found if steady is None else {**found, "steady": steady}

@@ -132,7 +132,7 @@ def serving(
 async def _play(url: str, process: "subprocess.Popen[bytes]", seconds: float) -> dict[str, object]:
     from worldsim.clients.async_client import AsyncClient
 
-    async with await AsyncClient.connect(url) as client:
+    async with await AsyncClient.connect(url, timeout=START_SECONDS) as client:
         period = 1.0 / client.world.rate
         begun = time.monotonic()
         await client.start(seed=1)

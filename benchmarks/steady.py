@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from worldsim.benchmarks.loopback import Arrival, resident_mb
+from worldsim.benchmarks.loopback import resident_mb
 from worldsim.benchmarks.timing import percentiles
 
 EVERY = 2.0  # seconds between two looks
@@ -36,11 +36,12 @@ async def watch_process(pid: int, into: list[Vitals]) -> None:
 
 
 def steadiness(
-    vitals: Sequence[Vitals], players: Sequence[Sequence[Arrival]], *, period: float
+    vitals: Sequence[Vitals], players: Sequence[Sequence[float]], *, period: float
 ) -> dict[str, object] | None:
     """Slope of the memory, range of the descriptors, spacing p99 by quarter; pure.
 
-    None for a run of fewer than eight looks.
+    `players`: when the frames of each arrived, on the clock of the looks. None for a run of fewer
+    than eight looks.
     """
     late = vitals[len(vitals) // QUARTERS :]
     if len(vitals) < 2 * QUARTERS:
@@ -50,9 +51,9 @@ def steadiness(
     slope = float(np.polyfit(times - times[0], [seen.resident_mb for seen in late], 1)[0])
     spacings: list[list[float]] = [[] for _ in range(QUARTERS)]
     for before, after in (pair for arrivals in players for pair in pairwise(arrivals)):
-        quarter = int(QUARTERS * (after.at - begin) / (end - begin))
+        quarter = int(QUARTERS * (after - begin) / (end - begin))
         if 0 <= quarter < QUARTERS:
-            spacings[quarter].append((after.at - before.at) / period)
+            spacings[quarter].append((after - before) / period)
     return {
         "seconds": round(end - begin, 1),
         "memory_mb": [late[0].resident_mb, late[-1].resident_mb],

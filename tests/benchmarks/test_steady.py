@@ -6,15 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from worldsim.benchmarks.loopback import Arrival
 from worldsim.benchmarks.steady import Vitals, steadiness, watch_process
-from worldsim.server.protocol import Frame
 
 PERIOD = 0.1
-
-
-def arrivals(times: list[float]) -> list[Arrival]:
-    return [Arrival(at, Frame(number=n, width=1, height=1)) for n, at in enumerate(times)]
 
 
 def test_a_leak_has_a_slope_and_what_fills_at_the_start_has_none() -> None:
@@ -35,7 +29,7 @@ def test_spacing_is_told_by_quarter() -> None:
     even = [t * PERIOD for t in range(300)]
     late = [30 + 2 * t * PERIOD for t in range(50)]
 
-    found = steadiness(looks, [arrivals(even + late)], period=PERIOD)
+    found = steadiness(looks, [even + late], period=PERIOD)
 
     assert found is not None
     assert found["spacing_p99_ticks_by_quarter"] == pytest.approx([1.0, 1.0, 1.0, 2.0])
