@@ -103,15 +103,17 @@ async def _play(
     rate = players[0].world.rate
     period = 1.0 / rate
 
+    async def begin(client: AsyncClient, seed: int) -> None:
+        await client.start(seed=seed)
+        await client.frame(GRACE)
+
     async def all_of(span: float) -> list[list[Arrival]]:
         playing = [play_open_loop(client, period, span) for client in players]
         return [arrivals for _, arrivals in await asyncio.gather(*playing)]
 
     vitals: list[Vitals] = []
     async with watching(url, players[0].world.game, viewers) as seen:
-        for seed, client in enumerate(players):
-            await client.start(seed=seed)
-            await client.frame(GRACE)
+        await asyncio.gather(*(begin(client, seed) for seed, client in enumerate(players)))
         await all_of(WARMUP_SECONDS)
         looking = asyncio.create_task(watch_process(pid, vitals))
         arrivals = await all_of(seconds)
