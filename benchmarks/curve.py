@@ -22,11 +22,8 @@ Load = Callable[[int, int], Report]  # (players, viewers) -> what measure_load s
 def holds(found: Report) -> bool:
     """Whether every player got its frames: spacing p99 of at most 1.5 ticks, fewer than 1 % of the
     ticks missed, at most 1 % of the frames with fewer flow steps."""
-    return (
-        found["spacing_p99_ticks"] <= 1.5
-        and found["missed_fraction"] < 0.01
-        and found["degraded_fraction"] <= 0.01
-    )
+    spacing, missed, degraded = (float(found[key]) for key in KEYS[1:4])
+    return spacing <= 1.5 and missed < 0.01 and degraded <= 0.01
 
 
 def measure_curve(
