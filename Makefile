@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help play test style check types bench gpu links clean
+.PHONY: help play test soak fuzz style check types bench gpu links clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile | awk -F': ' '{ printf "make %-6s %s\n", $$1, $$2 }'
@@ -19,6 +19,14 @@ play: $(VENV)/play.stamp  ## open the default world (ARGS="..." goes to worldsim
 
 test: $(VENV)/dev.stamp  ## run the tests that need no GPU and little time
 	$(BIN)/pytest -m "not gpu and not slow" $(ARGS)
+
+soak: $(VENV)/dev.stamp  ## play three minutes on a server that must not leak (WORLDSIM_SOAK_SECONDS=1800)
+	$(BIN)/pytest -m slow -k f32 tests/server/test_faults.py $(ARGS)
+
+fuzz: $(VENV)/dev.stamp  ## five minutes of bytes near messages, for every decoder (Linux)
+	$(PIP) --no-build-isolation --editable '.[fuzz]'
+	$(BIN)/python tests/fuzz/decoders.py --seeds build/fuzz
+	$(BIN)/python tests/fuzz/decoders.py build/fuzz -max_total_time=300 $(ARGS)
 
 style: $(VENV)/dev.stamp  ## format the code and mend what ruff can mend
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -2,24 +2,28 @@
 
 A server in a process of its own; every client plays open loop, as in loopback.py, and acknowledges
 each frame. Ticks that a client should have seen are counted by the server's due times: one without
-a frame is missed, whether the server dropped the tick or the frame never left. Run it with
-`worldsim bench load`.
+a frame is missed, whether the server dropped the tick or the frame never left. Viewers sit in a
+process of their own (viewers.py), so that reading their frames does not delay the players'. Run it
+with `worldsim bench load`, for an hour to see whether memory grows (steady.py).
 """
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 from worldsim.benchmarks.loopback import (
     GRACE,
+    START_SECONDS,
     WARMUP_SECONDS,
     Arrival,
+    backend_of,
     play_open_loop,
     resident_mb,
     serving,
 )
+from worldsim.benchmarks.steady import Vitals, steadiness, watch_process
 from worldsim.benchmarks.timing import environment, percentiles
+from worldsim.benchmarks.viewers import watching
 from worldsim.clients.async_client import AsyncClient
 from worldsim.errors import MachineError
 from worldsim.server.protocol import DEGRADED
@@ -42,18 +46,16 @@ def measure_load(
     flags = ["--sessions", str(clients), "--backend", backend]
     flags += [] if rate is None else ["--rate", str(rate)]
     with serving(world, flow_steps, flags) as (url, process):
-        arrivals, watched, rate = asyncio.run(_play(url, clients, viewers, seconds))
+        found = asyncio.run(_play(url, process.pid, clients, viewers, seconds))
+        computing = backend_of(url)
         resident = resident_mb(process.pid)
-    found = summarize(arrivals, period=1.0 / rate)
-    if watched:
-        found["viewers_fps_min"] = summarize(watched, period=1.0 / rate)["fps_min"]
     return {
         "clients": clients,
         "viewers": viewers,
-        "rate": rate,
         **found,
         "server_rss_mb": resident,
         "world": world,
+        "backend": computing,
         "k": flow_steps,
         "env": environment(),
     }
@@ -95,32 +97,32 @@ def _is_degraded(flags: int) -> bool:
 
 
 async def _play(
-    url: str, clients: int, viewers: int, seconds: float
-) -> tuple[list[list[Arrival]], list[list[Arrival]], float]:
-    """Arrivals of each player, of each viewer, and the rate."""
-    players = [await AsyncClient.connect(url) for _ in range(clients)]
-    watching = [await AsyncClient.connect(url, watch=players[0].world.game) for _ in range(viewers)]
-    period = 1.0 / players[0].world.rate
-    for seed, client in enumerate(players):
+    url: str, pid: int, clients: int, viewers: int, seconds: float
+) -> dict[str, object]:
+    players = [await AsyncClient.connect(url, timeout=START_SECONDS) for _ in range(clients)]
+    rate = players[0].world.rate
+    period = 1.0 / rate
+
+    async def begin(client: AsyncClient, seed: int) -> None:
         await client.start(seed=seed)
         await client.frame(GRACE)
 
     async def all_of(span: float) -> list[list[Arrival]]:
         playing = [play_open_loop(client, period, span) for client in players]
-        looking = [_watch(client, span) for client in watching]
-        found = await asyncio.gather(asyncio.gather(*playing), asyncio.gather(*looking))
-        return [arrivals for _, arrivals in found[0]] + list(found[1])
+        return [arrivals for _, arrivals in await asyncio.gather(*playing)]
 
-    await all_of(WARMUP_SECONDS)
-    arrivals = await all_of(seconds)
-    await asyncio.gather(*(client.close() for client in (*players, *watching)))
-    return arrivals[:clients], arrivals[clients:], 1.0 / period
-
-
-async def _watch(client: AsyncClient, seconds: float) -> list[Arrival]:
-    loop = asyncio.get_running_loop()
-    end, arrivals = loop.time() + seconds, []
-    while loop.time() < end:
-        frame = await client.frame(GRACE)
-        arrivals.append(Arrival(loop.time(), replace(frame.header, picture=b"")))
-    return arrivals
+    vitals: list[Vitals] = []
+    async with watching(url, players[0].world.game, viewers) as seen:
+        await asyncio.gather(*(begin(client, seed) for seed, client in enumerate(players)))
+        await all_of(WARMUP_SECONDS)
+        looking = asyncio.create_task(watch_process(pid, vitals))
+        arrivals = await all_of(seconds)
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+    await asyncio.gather(*(client.close() for client in players))
+    found = {"rate": rate, **summarize(arrivals, period=period)}
+    if viewers:
+        found["viewers_fps_min"] = min(seen)
+    times = [[arrival.at for arrival in player] for player in arrivals]
+    steady = steadiness(vitals, times, period=period)
+    return found if steady is None else {**found, "steady": steady}

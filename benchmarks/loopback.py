@@ -12,6 +12,7 @@ called socket.py: run as a script it would shadow the standard library's.)
 """
 
 import asyncio
+import json
 import math
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
+from urllib.request import urlopen
 
 import numpy as np
 
@@ -66,7 +68,14 @@ def measure_loopback(
     """
     with serving(world, flow_steps, ("--backend", backend)) as (url, process):
         found = asyncio.run(_play(url, process, seconds))
-    return {**found, "world": world, "k": flow_steps, "env": environment()}
+        computing = backend_of(url)
+    return {
+        **found,
+        "world": world,
+        "backend": computing,
+        "k": flow_steps,
+        "env": environment(),
+    }
 
 
 def summarize(
@@ -123,7 +132,7 @@ def serving(
 async def _play(url: str, process: "subprocess.Popen[bytes]", seconds: float) -> dict[str, object]:
     from worldsim.clients.async_client import AsyncClient
 
-    async with await AsyncClient.connect(url) as client:
+    async with await AsyncClient.connect(url, timeout=START_SECONDS) as client:
         period = 1.0 / client.world.rate
         begun = time.monotonic()
         await client.start(seed=1)
@@ -182,6 +191,15 @@ def _latencies(due: Sequence[Due], arrivals: Sequence[Arrival]) -> Iterator[floa
         if frame is None:
             return
         yield 1e3 * (frame.at - action.at)
+
+
+def backend_of(url: str) -> str:
+    """What computes the ticks of a running server, whatever it was asked for."""
+    try:
+        with urlopen(url.replace("ws", "http", 1) + "/healthz", timeout=GRACE) as answer:
+            return str(json.load(answer)["backend"])
+    except (OSError, ValueError, KeyError) as error:
+        raise MachineError(f"{url} does not say what computes its ticks: {error}") from error
 
 
 def resident_mb(pid: int) -> float | None:

@@ -53,11 +53,44 @@ def load(report: Report) -> Shown:
         f"spacing p99 {report['spacing_p99_ticks']:.2f} ticks, "
         f"missed {100 * report['missed_fraction']:.2f} %, "
         f"degraded {100 * report['degraded_fraction']:.2f} %, "
-        f"server {report['server_rss_mb']} MB"
+        f"server {report['server_rss_mb']} MB, {report['backend']}"
     )
+    if "steady" in report:
+        steady = report["steady"]
+        low, high = steady["descriptors"]
+        quarters = ", ".join(f"{p99:.2f}" for p99 in steady["spacing_p99_ticks_by_quarter"])
+        summary += (
+            f"\nover {steady['seconds']:.0f} s: memory {steady['memory_mb_per_10_min']:+.2f} MB in "
+            f"10 minutes, {low} to {high} descriptors, spacing p99 by quarter {quarters} ticks"
+        )
     return Shown(
         text=table("load", rows) + "\n" + summary, axes=_tail_axes(report), lines=tails(rows)
     )
+
+
+def curve(report: Report) -> Shown:
+    """Of `bench curve`: one line per load, then what viewers cost."""
+    lines = ["players  frames/s  spacing p99   missed  degraded  batch p50 / p99"]
+    for row in report["curve"]:
+        lines.append(
+            f"{row['clients']:>7} {row['fps_min']:9.2f} {row['spacing_p99_ticks']:6.2f} ticks "
+            f"{100 * row['missed_fraction']:6.2f} % {100 * row['degraded_fraction']:7.2f} % "
+            f"{row['batch_ms']['p50']:7.1f} / {row['batch_ms']['p99']:.1f} ms"
+            + ("" if row["holds"] else "  does not hold")
+        )
+    beside = report["viewers"]
+    lines.append(
+        f"{report['holds']} players hold at {report['rate']:g} Hz, {report['backend']}; "
+        f"with {beside['count']} viewers ({beside['viewers_fps_min']:.1f} frames/s at least) the "
+        "figures of one player change by "
+        + ", ".join(f"{name} {100 * value:+.1f} %" for name, value in beside["change"].items())
+    )
+    points = {
+        f"batch {share}": [(row["clients"], row["batch_ms"][share]) for row in report["curve"]]
+        for share in ("p50", "p99")
+    }
+    axes = Axes(title=f"{report['command']}, {report['world']}", x="players", y="ms")
+    return Shown(text="\n".join(lines), axes=axes, lines=points)
 
 
 def context(report: Report) -> Shown:
@@ -157,6 +190,7 @@ SHOWN: dict[str, Callable[[Report], Shown]] = {
     "latency": latency,
     "socket": latency,
     "load": load,
+    "curve": curve,
     "context": context,
     "train": train,
     "cold": cold,

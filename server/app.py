@@ -111,7 +111,7 @@ async def running(world: "World", config: ServeConfig) -> AsyncIterator[Running]
     try:
         async with (
             hosting(world, config) as hosted,
-            await _serve(hosted.door, listener, config) as server,
+            await open_server(hosted.door, listener, config) as server,
         ):
             port = listener.getsockname()[1]
             yield Running(_url(config, port), port, hosted.places, server, hosted.ticking)
@@ -165,7 +165,8 @@ def _vault(folder: Path, name: str) -> Vault:
         raise MachineError(f"{folder}: no saves can be written there: {error.strerror}") from error
 
 
-async def _serve(door: Door, listener: socket.socket, config: ServeConfig) -> Server:
+async def open_server(door: Door, listener: socket.socket, config: ServeConfig) -> Server:
+    """Accept connections for `door`, with the limits that hold for every one of them."""
     quiet = logging.getLogger("worldsim.server.websockets")
     quiet.setLevel(logging.CRITICAL)  # it would log addresses, and garbage with a traceback
     return await serve(

@@ -100,4 +100,8 @@ def _has_token(headers: Headers, token: str) -> bool:
     carried = [name.strip() for name in offered.split(",")]
     expected = [(name, token_subprotocol(token)) for name in carried]
     expected += [(value, f"Bearer {token}") for value in headers.get_all("Authorization")]
-    return any(secrets.compare_digest(got.encode(), right.encode()) for got, right in expected)
+    return any(secrets.compare_digest(_bytes(got), _bytes(right)) for got, right in expected)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")  # older websockets: bytes that are not ASCII

@@ -83,6 +83,7 @@ class FakeWorld:
 
     name: str = "fake"
     hash: str = "0" * 64
+    backend: str = "none"
     fps: float = 100.0
     frame_size: tuple[int, int] = (48, 64)
     sample_rate: float | None = None

@@ -120,13 +120,17 @@ async def hall_of(world: FakeWorld, **config: Any) -> AsyncIterator[Hall]:
 
 
 def meet(
-    test: Callable[[Hall], Awaitable[None]], world: FakeWorld | None = None, **config: Any
+    test: Callable[[Hall], Awaitable[None]],
+    world: FakeWorld | None = None,
+    *,
+    limit: float = 20,
+    **config: Any,
 ) -> FakeWorld:
-    """Run a test that needs several peers."""
+    """Run a test that needs several peers, for at most `limit` seconds."""
     world = world or FakeWorld()
 
     async def run() -> None:
-        async with asyncio.timeout(20), hall_of(world, **config) as hall:
+        async with asyncio.timeout(limit), hall_of(world, **config) as hall:
             await test(hall)
 
     asyncio.run(run())

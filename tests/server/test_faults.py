@@ -3,30 +3,38 @@
 import asyncio
 import contextlib
 import gc
+import json
 import logging
 import os
 import random
 import socket
 import struct
+import sys
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from fake_world import FakeWorld
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from peer import Hall, Peer, hall_of, meet, play, until
 from websockets.asyncio.client import connect
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from worldsim.benchmarks.steady import Vitals, steadiness, watch_process
 from worldsim.server import app, door
 from worldsim.server import protocol as wire
 from worldsim.server.flow import Taps
 from worldsim.server.handshake import House, Refusal, refusal
 
+FloatArray = NDArray[np.float64]
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
@@ -112,6 +120,18 @@ def test_f03_a_token_that_is_nearly_right_is_wrong(wrong: str) -> None:
     for value in (f"Bearer {wrong}", wrong, f"bearer {wrong}"):
         headers = Headers({"Host": "127.0.0.1", "Authorization": value})
         assert refusal(headers, "/", house) is not None
+
+
+def test_f03_bytes_that_are_not_ascii_are_a_wrong_token_too() -> None:
+    class Old(Headers):
+        """As websockets before 17 read a header."""
+
+        def get_all(self, key: str) -> list[str]:
+            return {"Host": ["127.0.0.1"], "Authorization": ["Bearer s\udce9cret"]}.get(key, [])
+
+    refused = refusal(Old(), "/", House(host="127.0.0.1", token="sécret"))
+
+    assert refused is not None and refused.status == 401
 
 
 def test_f05_half_open_connections_are_closed_and_keep_nobody_out(
@@ -330,6 +350,81 @@ def test_f22_a_stuck_client_and_a_slow_one_leave_the_healthy_ones_alone() -> Non
     meet(test, FakeWorld(fps=40.0))
 
 
+def spacing_p99(times: list[float]) -> float:
+    return float(np.percentile(np.diff(times), 99))
+
+
+@contextlib.contextmanager
+def sleeper(period: float, times: list[float]) -> Iterator[None]:
+    """When a thread that only sleeps came back: what the machine does to this process by itself."""
+    is_over = threading.Event()
+
+    def sleep() -> None:
+        due = time.monotonic()
+        while not is_over.wait(max(0.0, due - time.monotonic())):
+            times.append(time.monotonic())
+            due = max(due + period, times[-1])
+
+    thread = threading.Thread(target=sleep)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def test_f22_a_crowd_that_is_stuck_floods_and_talks_nonsense_costs_the_others_nothing() -> None:
+    tick = 1 / 24
+
+    async def read_slowly(peer: Peer, ages: list[float]) -> None:
+        while True:
+            frame = await peer.frame()
+            ages.append(time.monotonic() - frame.due_us / 1e6)
+            await asyncio.sleep(0.2)
+
+    async def test(hall: Hall) -> None:
+        healthy, slow = await hall.join(), await hall.join()
+        crowd = [sys.executable, str(Path(__file__).with_name("crowd.py")), hall.server.url]
+        pipe = asyncio.subprocess.PIPE
+        others = await asyncio.create_subprocess_exec(*crowd, stdin=pipe, stdout=pipe)
+        assert others.stdout is not None and await others.stdout.readline() == b"here\n"
+        await healthy.started()
+        await slow.started()
+        ages: list[float] = []
+        crawling = asyncio.create_task(read_slowly(slow, ages))
+        stretches = []
+        for _ in range(3):  # on a busy machine; what a server does wrong, it does in all of them
+            by_itself: list[float] = []
+            with sleeper(tick, by_itself):
+                frames = [(await healthy.frame(), time.monotonic()) for _ in range(100)]
+            replaced = frames[-1][0].number - frames[0][0].number - 99
+            machine = spacing_p99(by_itself)
+            beside = spacing_p99([at for _, at in frames])
+            stretches.append((beside, machine, replaced))
+            limit = 1.5 * tick if machine <= 1.1 * tick else 3 * machine
+            if beside <= limit and replaced <= 5:
+                break
+        else:
+            raise AssertionError(f"p99, that of a thread that only sleeps, replaced: {stretches}")
+        crawling.cancel()
+        done = json.loads((await others.communicate(b""))[0])
+        await asyncio.gather(crawling, return_exceptions=True)
+
+        assert done["stuck"] == 1 and done["actions"] > 1000
+        assert done["garbage"] > 20 and done["thrown_out"] > 1
+        early, late = ages[3 : len(ages) // 2], ages[len(ages) // 2 :]
+        assert np.median(late) <= np.median(early) + max(tick, machine)  # it never grows
+        on_the_way = 0
+        with contextlib.suppress(TimeoutError):
+            while True:
+                await asyncio.wait_for(slow.frame(ack=False), 0.5)
+                on_the_way += 1
+        assert on_the_way <= 3
+
+    meet(test, FakeWorld(fps=24.0), limit=120)
+
+
 def test_f23_a_peer_that_no_longer_answers_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "PING_EVERY", 0.2)
     monkeypatch.setattr(app, "PING_TIMEOUT", 0.2)
@@ -437,24 +532,41 @@ def test_f31_a_jump_of_the_wall_clock_changes_nothing(monkeypatch: pytest.Monkey
 @pytest.mark.slow
 def test_f32_a_soak_of_three_minutes_leaks_neither_memory_nor_descriptors() -> None:
     seconds = float(os.environ.get("WORLDSIM_SOAK_SECONDS", "180"))
+    most = max(
+        1.0, 1800 / seconds
+    )  # MB in 10 minutes: a short run sees every page of the allocator
+
+    async def play(peer: Peer, end: float, times: FloatArray) -> FloatArray:
+        frames = 0
+        while time.monotonic() < end:
+            for _ in range(50):
+                await peer.frame()
+                times[frames] = time.monotonic()
+                frames += 1
+            await peer.say(wire.Save(), wire.Rewind(ticks=10))
+            await peer.expect(wire.Saved)
+            await peer.expect(wire.Rewound)
+        return times[:frames]
 
     async def soak(hall: Hall) -> None:
         peers = [await hall.join() for _ in range(2)]
         for peer in peers:
             await peer.started()
-        process = psutil.Process()
-        begun, marks = time.monotonic(), []
-        while time.monotonic() - begun < seconds:
-            await asyncio.gather(*(count(peer, 50) for peer in peers))
-            for peer in peers:
-                await peer.say(wire.Save(), wire.Rewind(ticks=10))
-                await peer.expect(wire.Saved)
-                await peer.expect(wire.Rewound)
-            marks.append((process.memory_info().rss, process.num_fds()))
-        settled = marks[len(marks) // 4]  # after the ring of the past has filled
-        slope = (marks[-1][0] - settled[0]) / 2**20 / (0.75 * seconds) * 600
-        assert slope < 10, f"{slope:.1f} MB in 10 minutes"
-        assert marks[-1][1] == settled[1]
+        vitals: list[Vitals] = []
+        looking = asyncio.create_task(watch_process(os.getpid(), vitals))
+        end = time.monotonic() + seconds
+        room = np.full((2, round(100 * seconds) + 100), 0.0)  # taken before, so no leak
+        players: Any = await asyncio.gather(
+            *(play(p, end, r) for p, r in zip(peers, room, strict=True))
+        )
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+        found: Any = steadiness(vitals, players, period=1 / 50)
+        print(found)
+        assert found["memory_mb_per_10_min"] < most
+        assert found["descriptors"][0] == found["descriptors"][1]
+        quarters = found["spacing_p99_ticks_by_quarter"]
+        assert min(quarters[2:]) <= 1.5 * max(quarters[:2])  # it does not grow
 
     async def run() -> None:
         async with hall_of(FakeWorld(fps=50.0)) as hall:

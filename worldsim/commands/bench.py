@@ -22,6 +22,7 @@ class Bench:
     latency: action to encoded frame in the engine alone, per stage, and the whole tick (busy).
     socket: action to frame through a real socket, against a server in a process of its own.
     load: several players, and viewers of the first, at one server: does every one get its frames?
+    curve: how many players the machine holds, and what 50 viewers cost the one whom they watch.
     context: an old world against a young one, and the trunk against twins with attention over time.
     train: updates of the dynamics against a plain loop in float32.
     cold: from the start of a process to its first frame, and what imports take.
@@ -29,7 +30,7 @@ class Bench:
     """
 
     name: tyro.conf.Positional[
-        Literal["latency", "socket", "load", "context", "train", "cold", "model"]
+        Literal["latency", "socket", "load", "curve", "context", "train", "cold", "model"]
     ]
     """What to measure."""
     world: str = "doom-hall"
@@ -37,13 +38,14 @@ class Bench:
     frames: int | None = None
     """latency: ticks to time (default 2000). context: age of the old world (default 10000)."""
     seconds: float = 60.0
-    """socket, load, train: how long to play or train, s; p99 needs a thousand frames."""
+    """socket, load, curve (each of its loads), train: how long to play or train, s; p99 needs a
+    thousand frames."""
     clients: int = 4
     """load: players at the same time."""
     viewers: int = 0
     """load: connections that watch the first player."""
     rate: float | None = None
-    """load: ticks per second, Hz. Default: the world's own."""
+    """load, curve: ticks per second, Hz. Default: the world's own."""
     k: Literal[1, 2, 4] = 2
     """Flow steps per frame."""
     backend: Backend = "auto"
@@ -85,7 +87,7 @@ class Bench:
         from worldsim.benchmarks.shown import SHOWN
 
         measure = getattr(self, f"_{self.name}")
-        report = {"command": f"bench {self.name}", "backend": self.backend} | measure()
+        report = {"command": f"bench {self.name}"} | measure()
         shown = SHOWN[self.name](report)
         plot = self.plot or Path(f"bench-{self.name}.png")
         shown.draw(plot)
@@ -118,6 +120,18 @@ class Bench:
             rate=self.rate,
             flow_steps=self.k,
             backend=self.backend,
+        )
+
+    def _curve(self) -> dict[str, object]:
+        from worldsim.benchmarks.curve import measure_curve
+
+        return measure_curve(
+            self.world,
+            seconds=self.seconds,
+            rate=self.rate,
+            flow_steps=self.k,
+            backend=self.backend,
+            say=say,
         )
 
     def _context(self) -> dict[str, object]:
