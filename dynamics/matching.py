@@ -26,10 +26,9 @@ def match(before: Tensor, picture: Tensor, grid: tuple[int, int]) -> Tensor:
     cells = (CELLS * grid[0], CELLS * grid[1])
     block = (height // cells[0], width // cells[1])
     (down, across), across_all = REACH, 2 * REACH[1] + 1
-    errors = torch.cat(
-        [F.avg_pool2d((moved - wanted).abs(), block) for moved in shifted(gray, REACH)], dim=1
-    )
-    errors = F.avg_pool2d(F.pad(errors, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    differs = (_windows(gray, REACH) - wanted[:, 0, ..., None]).abs()
+    errors = F.avg_pool2d(differs.permute(0, 3, 1, 2), block)  # its memory keeps shifts together
+    errors = F.avg_pool2d(F.pad(errors, (1, 1, 1, 1), mode="replicate"), 3, 1).contiguous()
     y = torch.arange(-down, down + 1, device=gray.device)
     x = torch.arange(-across, across + 1, device=gray.device)
     cost = errors + NEARER * (y.abs()[:, None] + x.abs()).flatten().view(-1, 1, 1)
@@ -65,6 +64,13 @@ def shifted(picture: Tensor, reach: tuple[int, int]) -> Iterator[Tensor]:
     for y in range(2 * down + 1):
         for x in range(2 * across + 1):
             yield padded[..., y : y + height, x : x + width]
+
+
+def _windows(gray: Tensor, reach: tuple[int, int]) -> Tensor:
+    """(B, 1, H, W) -> (B, H, W, M): what `shifted` fetches for each pixel, in the same order."""
+    down, across = reach
+    padded = F.pad(gray, (across, across, down, down), mode="replicate")[:, 0]
+    return padded.unfold(1, 2 * down + 1, 1).unfold(2, 2 * across + 1, 1).flatten(-2)
 
 
 def _between(left: Tensor, middle: Tensor, right: Tensor) -> Tensor:

@@ -95,15 +95,15 @@ class WorldModel(nn.Module):
         latent: Tensor,
         picture: Tensor,
         trunk: tuple[Tensor, ...],
+        motion: Tensor,
         *,
         sound: SoundState | None,
         flow: Tensor | None,
     ) -> WorldState:
         """`state` a tick later: what is shown now, the context and memory that the `trunk` made of
-        it, what was heard, and by what `flow` the mover moved the last picture, if it did. The
-        slots are not in it yet."""
+        it, its `motion` from what was shown before, what was heard, and by what `flow` the mover
+        moved the last picture, if it did. The slots are not in it yet."""
         context, memory = trunk
-        motion = self._match(state.picture, picture)
         kept = {}
         if self.recall is not None and state.kept is not None:
             # the mover's own word is the better one, where there is one
@@ -121,15 +121,6 @@ class WorldModel(nn.Module):
             **(sound.tensors() if sound else {}),
             **kept,
         )
-
-    def hear(
-        self, state: WorldState, latent: Tensor, action: Tensor
-    ) -> tuple[Tensor, SoundState] | None:
-        """The sound (B, N) of the tick that led to `latent`, and what is remembered of it."""
-        if self.sound is None:
-            return None
-        heard = state.sound or self.sound.initial_state(state.batch)
-        return self.sound.step(heard, latent, action, state.seed.tolist(), state.tick.tolist())
 
     def recalled(self, state: WorldState, latent: Tensor, moved: Moved) -> tuple[Tensor, Moved]:
         """A prediction, with what the keyframes know of it."""

@@ -85,7 +85,7 @@ class World:
         self.flow_steps = 2
         self._folder = folder
         self._model = model
-        self._parts = Parts(model.dynamics, model.tokenizer)
+        self._parts = Parts(model)
         self._start: WorldState | None = None
         self._adapts = False
         self._paces: dict[int, Pace] = {}  # by number of players
@@ -120,9 +120,7 @@ class World:
         world = cls(folder, config, model.to(device).eval().requires_grad_(False), digest)
         world.flow_steps = flow_steps
         world._adapts = mode == "interactive"
-        world._parts = open_parts(
-            model.dynamics, model.tokenizer, backend=backend, world_hash=digest, device=device
-        )
+        world._parts = open_parts(model, backend=backend, world_hash=digest, device=device)
         return world
 
     @property
@@ -216,8 +214,7 @@ class World:
         scale = self.config.noise_scale if noise_scale is None else noise_scale
         chosen = self._check_action(action, state.batch)
         begun = time.perf_counter()
-        slots = self._carry(state, chosen)
-        context = self._model.dynamics.with_slots(state.context, slots)
+        slots, context = self._carry(state, chosen)
         seen = (context, state.latent, state.before, state.motion, state.picture)
         moved = Moved(*self._parts.run("move", *seen, chosen))
 
@@ -396,12 +393,16 @@ class World:
     ) -> tuple[NDArray[np.float32] | None, SoundState | None]:
         """The sound (B, N) of the tick that led to `latent`, and what is remembered of it."""
         begun = time.perf_counter()
-        heard = self._model.hear(state, latent, action)
-        if heard is None:
+        sound = self._model.sound
+        if sound is None:
             return None, None
-        samples: NDArray[np.float32] = heard[0].cpu().numpy()
+        heard = state.sound or sound.initial_state(state.batch)
+        chance = sound.chance(state.seed.tolist(), state.tick.tolist())
+        inputs = (*heard.tensors().values(), latent, action, *(x.to(self.device) for x in chance))
+        said, *after = self._parts.run("hear", *inputs)
+        samples: NDArray[np.float32] = said.cpu().numpy()
         timing["sound_ms"] = 1e3 * (time.perf_counter() - begun)
-        return samples, heard[1]
+        return samples, SoundState(**dict(zip(heard.tensors(), after, strict=True)))
 
     def _read(
         self,
@@ -413,12 +414,16 @@ class World:
         flow: Tensor | None,
     ) -> WorldState:
         trunk = self._parts.run("remember", latent, state.latent, action, state.memory)
-        return self._model.remember(state, latent, picture, trunk, sound=sound, flow=flow)
+        (motion,) = self._parts.run("match", state.picture, picture)
+        return self._model.remember(state, latent, picture, trunk, motion, sound=sound, flow=flow)
 
-    def _carry(self, state: WorldState, action: Tensor) -> Tensor | None:
+    def _carry(self, state: WorldState, action: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Where the slots go, if there are any, and the context of the head."""
         if self._model.objects is None or state.slots is None:
-            return None
-        return self._model.objects.carry(state.slots, state.latent, action)
+            return None, state.context
+        inputs = (state.slots, state.latent, action, state.context)
+        slots, context = self._parts.run("carry", *inputs)
+        return slots, context
 
     def _follow(self, after: WorldState, p: Prediction) -> WorldState:
         """The objects, found again in the frame that was shown."""
@@ -426,7 +431,8 @@ class World:
         if model is None or p.slots is None:
             return after
         begun = time.perf_counter()
-        after = replace(after, slots=model.correct(p.slots, p.latent))
+        (slots,) = self._parts.run("correct", p.slots, p.latent)
+        after = replace(after, slots=slots)
         if model.is_frozen(p.slots).any():
             after = objects.hold(model, self._model.tokenizer, p.state, after)
         p.output.timing["objects_ms"] = 1e3 * (time.perf_counter() - begun)
@@ -443,7 +449,7 @@ class World:
         world has no features."""
         if self._model.features is None or self.config.features is None:
             return None
-        score = self._model.features.score(state.latent, latent)
+        (score,) = self._parts.run("doubt", state.latent, latent)
         is_alarm: NDArray[np.bool_] = (score > self.config.features.alarm).cpu().numpy()
         return is_alarm
 

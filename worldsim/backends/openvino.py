@@ -20,7 +20,7 @@ from openvino import properties as props
 from openvino.properties import hint as hints
 from torch import Tensor
 
-from worldsim.backends.parts import NAMES, Tensors
+from worldsim.backends.parts import FLEETING, Tensors
 from worldsim.errors import MachineError
 
 LARGE = 100_000  # numbers
@@ -33,10 +33,10 @@ def build(
     files = {}
     with tempfile.TemporaryDirectory() as folder, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer: shapes that do not depend on the batch
-        for part in NAMES:
+        for part, module in modules.items():
             inputs = example[part]
             model = openvino.convert_model(
-                modules[part],
+                module,
                 example_input=inputs,
                 input=[openvino.PartialShape([-1, *x.shape[1:]]) for x in inputs],
             )
@@ -86,10 +86,11 @@ class Openvino:
                 "this processor has no bfloat16 instructions; use --backend openvino"
             )
         self._models = {
-            part: self._core.read_model(
-                paths[f"{part}.xml"].read_bytes(), paths[f"{part}.bin"].read_bytes()
+            path.stem: self._core.read_model(
+                path.read_bytes(), paths[f"{path.stem}.bin"].read_bytes()
             )
-            for part in NAMES
+            for path in paths.values()
+            if path.suffix == ".xml"
         }
         self._calls: dict[tuple[str, int], _Call] = {}
 
@@ -97,7 +98,7 @@ class Openvino:
         """Compile all parts for batches of this size."""
         for part, model in self._models.items():
             if (part, batch) not in self._calls:
-                precise = part == "remember" or not self._bf16
+                precise = part not in FLEETING or not self._bf16
                 self._calls[part, batch] = _Call(self._core, model, batch, precise=precise)
 
     def run(self, part: str, inputs: Tensors) -> Tensors | None:

@@ -1,18 +1,25 @@
-"""The four parts of a tick, as plain functions of tensors, and who computes them.
+"""The parts of a tick, as plain functions of tensors, and who computes them.
 
+    carry     slots, latent, action, context  -> where the slots go, and the context with them in it
     move      context, latent, before, motion, picture, action
               -> moved picture, latent, features, news, flow
     refine    noisy, clock, features, latent, action   -> the next latent, once per flow step
     paint     latent, moved latent, moved picture      -> the next picture, and its bytes
-    remember  latent, before, action, memory           -> context, memory
+    hear      what was heard, latent, action, chance   -> samples, what is heard
+    doubt     latent before, latent                    -> how little the one follows from the other
 
-The first three stand between a key and its frame, the last runs after it. Each is a module here,
-which is the specification; a backend may compute some of them, for the shapes that it has prepared.
-Whatever it does not cover, torch computes: a part with inputs that no backend knows yet, a batch of
-a size that was not prepared, and everything from the moment at which a backend fails.
+    remember  latent, before, action, memory           -> context, memory
+    match     picture before, picture                  -> motion
+    correct   slots, latent                            -> slots, found again in the new frame
+
+Those above the gap stand between a key and its frame, the others run after it. A world has those
+that it has networks for. Each is a module here, which is the specification; a backend may compute
+some of them, for the shapes that it has prepared. Whatever it does not cover, torch computes: a
+part with inputs that no backend knows yet, a batch of a size that was not prepared, and everything
+from the moment at which a backend fails.
 
 Shapes: B batch, P tokens, C channels, S places, D width, L layers, H heads, E features of a head, N
-state size, picture (B, 3, height, width).
+state size, K slots, picture (B, 3, height, width).
 """
 
 from collections.abc import Callable
@@ -22,12 +29,28 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from worldsim.dynamics import Dynamics, Head, Moved, Trunk, TrunkState
+from worldsim.dynamics import Head, Moved, Trunk, TrunkState
 from worldsim.dynamics.matching import match
+from worldsim.dynamics.objects import Objects, SlotReader
+from worldsim.model import WorldModel
+from worldsim.sound import Sound, SoundState
 from worldsim.tokenizer import Decoder, Tokenizer, to_frames
+from worldsim.tokenizer.student import Student
 
 Tensors = tuple[Tensor, ...]
-NAMES = ("move", "refine", "paint", "remember")
+# in which rounding to bfloat16 shows in one frame alone: the others remember, or decide
+FLEETING = ("move", "refine", "paint")
+
+
+class Carry(nn.Module):
+    def __init__(self, objects: Objects, reader: SlotReader) -> None:
+        super().__init__()
+        self.objects, self.reader = objects, reader
+
+    def forward(self, slots: Tensor, latent: Tensor, action: Tensor, context: Tensor) -> Tensors:
+        """(B, K, ..), (B, P, C), (B,), (B, S, D) -> (B, K, ..), (B, S, D)."""
+        carried = self.objects.carry(slots, latent, action)
+        return carried, context + self.reader(carried)
 
 
 class Move(nn.Module):
@@ -74,6 +97,39 @@ class Paint(nn.Module):
         return painted, to_frames(painted)
 
 
+class Hear(nn.Module):
+    def __init__(self, sound: Sound) -> None:
+        super().__init__()
+        self.sound = sound
+
+    def forward(
+        self,
+        audio: Tensor,
+        memory: Tensor,
+        head: Tensor,
+        tail: Tensor,
+        latent: Tensor,
+        action: Tensor,
+        luck: Tensor,
+        noise: Tensor,
+    ) -> Tensors:
+        """The fields of `SoundState`, (B, P, C), (B,), and what `Sound.chance` gives -> samples
+        (B, N), and the fields again."""
+        state = SoundState(audio=audio, audio_memory=memory, audio_head=head, audio_tail=tail)
+        samples, after = self.sound.step(state, latent, action, luck, noise)
+        return samples, *after.tensors().values()
+
+
+class Doubt(nn.Module):
+    def __init__(self, student: Student) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, before: Tensor, latent: Tensor) -> Tensors:
+        """(B, P, C) twice -> (B,)."""
+        return (self.student.score(before, latent),)
+
+
 class Remember(nn.Module):
     def __init__(self, trunk: Trunk) -> None:
         super().__init__()
@@ -85,6 +141,46 @@ class Remember(nn.Module):
         state = TrunkState(memory=tuple(memory.unbind(dim=1)), latent=before)
         context, after = self.trunk.step(latent, action, level, state)
         return context, torch.stack(after.memory, dim=1)
+
+
+class Match(nn.Module):
+    def __init__(self, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.grid = grid
+
+    def forward(self, before: Tensor, picture: Tensor) -> Tensors:
+        """Pictures -> (B, 3, h, w)."""
+        return (match(before, picture, self.grid),)
+
+
+class Correct(nn.Module):
+    def __init__(self, objects: Objects) -> None:
+        super().__init__()
+        self.objects = objects
+
+    def forward(self, slots: Tensor, latent: Tensor) -> Tensors:
+        """(B, K, ..), (B, P, C) -> (B, K, ..)."""
+        return (self.objects.correct(slots, latent),)
+
+
+def modules_of(model: WorldModel) -> dict[str, nn.Module]:
+    """The parts that this world has."""
+    head, tokenizer = model.dynamics.head, model.tokenizer
+    found: dict[str, nn.Module] = {
+        "move": Move(head, tokenizer),
+        "refine": Refine(head),
+        "paint": Paint(tokenizer.decoder),
+        "remember": Remember(model.dynamics.trunk),
+        "match": Match(tokenizer.config.grid),
+    }
+    if model.objects is not None and model.dynamics.reader is not None:
+        found["carry"] = Carry(model.objects, model.dynamics.reader)
+        found["correct"] = Correct(model.objects)
+    if model.sound is not None:
+        found["hear"] = Hear(model.sound)
+    if model.features is not None:
+        found["doubt"] = Doubt(model.features)
+    return {name: module.eval() for name, module in found.items()}
 
 
 class Runner(Protocol):
@@ -106,28 +202,19 @@ class Parts:
 
     def __init__(
         self,
-        dynamics: Dynamics,
-        tokenizer: Tokenizer,
+        model: WorldModel,
         runner: Runner | None = None,
         say: Callable[[str], None] = lambda message: None,
     ) -> None:
         """`say` gets one line if the backend fails."""
-        self._dynamics, self._tokenizer = dynamics, tokenizer
-        self.modules = {
-            "move": Move(dynamics.head, tokenizer),
-            "refine": Refine(dynamics.head),
-            "paint": Paint(tokenizer.decoder),
-            "remember": Remember(dynamics.trunk),
-        }
-        for module in self.modules.values():
-            module.eval()
+        self.model, self.modules = model, modules_of(model)
         self._runner = runner
         self._say = say
 
     @property
     def device(self) -> torch.device:
         """Where the networks are."""
-        return next(self._dynamics.parameters()).device
+        return self.model.device
 
     @property
     def backend(self) -> str:
@@ -155,9 +242,10 @@ class Parts:
         outputs: Tensors = self.modules[part](*inputs)
         return outputs
 
+    @torch.inference_mode()
     def example(self, batch: int) -> dict[str, Tensors]:
         """Inputs of every part on the CPU, always the same ones, sized like the world's own."""
-        d, t = self._dynamics.config, self._tokenizer.config
+        d, t = self.model.dynamics.config, self.model.tokenizer.config
         generator = torch.Generator().manual_seed(0)
 
         def noise(*shape: int) -> Tensor:
@@ -169,16 +257,34 @@ class Parts:
         action = torch.randint(d.num_actions, (batch,), generator=generator)
         coarse = noise(3, t.height // 8, t.width // 8).clamp(-1, 1)
         picture = nn.functional.interpolate(coarse, (t.height, t.width), mode="bilinear")
-        motion = match(picture, picture.roll(2, dims=-1), (d.rows, d.columns))
+        rolled = picture.roll(2, dims=-1)
+        motion = match(picture, rolled, (d.rows, d.columns))
         places = (d.num_places, d.width)
         memory = (d.trunk_layers, d.num_places, d.heads, d.width // d.heads, d.state_size)
         clock = torch.tensor([0.5, 0.5, 0.0]).repeat(batch, 1)
-        return {
+        found: dict[str, Tensors] = {
             "move": (noise(*places), latent(), latent(), motion, picture, action),
             "refine": (noise(d.num_tokens, d.channels), clock, noise(*places), latent(), action),
             "paint": (latent(), latent(), picture),
             "remember": (latent(), latent(), action, noise(*memory)),
+            "match": (picture, rolled),
         }
+        if self.model.objects is not None:
+            o = self.model.objects.config
+            boxes = torch.rand(batch, o.slots, 4, generator=generator) * 0.5 + 0.2
+            there = torch.arange(o.slots).expand(batch, -1)[..., None] < o.slots // 2
+            rest = torch.cat([noise(o.slots, o.attributes), 0 * noise(o.slots, 2)], dim=-1)
+            slots = torch.cat([boxes, there, rest, noise(o.slots, o.hidden).tanh()], dim=-1) * there
+            found["carry"] = (slots, latent(), action, noise(*places))
+            found["correct"] = (slots, latent())
+        if self.model.sound is not None:
+            first = self.model.sound.initial_state(batch).tensors()
+            heard = tuple(x.cpu() + 0.1 * noise(*x.shape[1:]) for x in first.values())
+            luck, hiss = self.model.sound.chance(list(range(batch)), [0] * batch)
+            found["hear"] = (*heard, latent(), action, luck, hiss)
+        if self.model.features is not None:
+            found["doubt"] = (latent(), latent())
+        return found
 
     def _give_up(self, error: Exception) -> None:
         what = str(error).strip().splitlines() or [""]
