@@ -94,16 +94,15 @@ class WorldModel(nn.Module):
         state: WorldState,
         latent: Tensor,
         picture: Tensor,
-        trunk: tuple[Tensor, ...],
-        motion: Tensor,
+        found: tuple[Tensor, ...],
         *,
         sound: SoundState | None,
         flow: Tensor | None,
     ) -> WorldState:
-        """`state` a tick later: what is shown now, the context and memory that the `trunk` made of
-        it, its `motion` from what was shown before, what was heard, and by what `flow` the mover
-        moved the last picture, if it did. The slots are not in it yet."""
-        context, memory = trunk
+        """`state` a tick later: what is shown now; what was `found` in it: the trunk's context and
+        memory, the motion since what was shown before, the slots if there are any; what was heard,
+        and by what `flow` the mover moved the last picture, if it did."""
+        context, memory, motion, *slots = found
         kept = {}
         if self.recall is not None and state.kept is not None:
             # the mover's own word is the better one, where there is one
@@ -118,6 +117,7 @@ class WorldModel(nn.Module):
             picture=picture,
             tick=state.tick + 1,
             seed=state.seed,
+            slots=slots[0] if slots else None,
             **(sound.tensors() if sound else {}),
             **kept,
         )

@@ -92,7 +92,8 @@ class Sound(nn.Module):
     ) -> tuple[Tensor, SoundState]:
         """The sound (B, N) in -1..1 of the tick in which `action` (B,) led to `latent` (B, P, C),
         and the state after it. `luck` and `noise` are of `chance`."""
-        audio, memory = self.dynamics.step(state.audio, latent, action, state.audio_memory, luck)
+        gumbel = -(-luck.clamp(1e-9, 1 - 1e-7).log()).log()
+        audio, memory = self.dynamics.step(state.audio, latent, action, state.audio_memory, gumbel)
         sound, head = self.codec(
             audio[:, None], HeadState(state.audio_head, state.audio_tail), noise
         )
@@ -113,14 +114,14 @@ class Sound(nn.Module):
         return samples
 
     def chance(self, seeds: list[int], ticks: list[int]) -> tuple[Tensor, Tensor]:
-        """What a tick is drawn with, by the player's seed and the tick: Gumbel noise (B, G, V), and
-        normal noise (B, 1, K, bins, 2), on the CPU."""
+        """What a tick is drawn with, by the player's seed and the tick: numbers (B, G, V) in 0..1,
+        and normal noise (B, 1, K, bins, 2), on the CPU."""
         c = self.codec.config
-        luck, noise = [], []
-        for seed, tick in zip(seeds, ticks, strict=True):
+        luck = torch.empty(len(seeds), c.groups, c.codes)
+        noise = torch.empty(len(seeds), 1, c.columns, c.bins, 2)
+        for row, (seed, tick) in enumerate(zip(seeds, ticks, strict=True)):
             number = ((seed * 1_000_003 + tick) * 4093 + STREAM) % 2**63
             generator = torch.Generator().manual_seed(number)
-            even = torch.rand(c.groups, c.codes, generator=generator).clamp(1e-9, 1 - 1e-7)
-            luck.append(-(-even.log()).log())
-            noise.append(torch.randn(1, c.columns, c.bins, 2, generator=generator))
-        return torch.stack(luck), torch.stack(noise)
+            luck[row].uniform_(generator=generator)
+            noise[row].normal_(generator=generator)
+        return luck, noise

@@ -100,15 +100,14 @@ def open_runner(name: str, plain: Parts, world_hash: str, *, may_build: bool) ->
         assert paths is not None, "it was just written"
         return paths
 
-    trunk = plain.model.dynamics.trunk
     match name:
         case "native":
             library = files(name, native.build)[native.LIBRARY]
-            return UpdateRunner(name, trunk, native.NativeUpdate(library))
+            return UpdateRunner(name, plain.model, native.NativeUpdate(library))
         case "compiled":
             return Compiled(files(name, lambda: compiled.build(plain.modules, plain.example(1))))
         case "cuda":
-            return Cuda(plain, trunk)
+            return Cuda(plain)
     try:
         from worldsim.backends import openvino
     except ImportError as error:

@@ -1,22 +1,22 @@
 """The parts of a tick, as plain functions of tensors, and who computes them.
 
-    carry     slots, latent, action, context  -> where the slots go, and the context with them in it
-    move      context, latent, before, motion, picture, action
-              -> moved picture, latent, features, news, flow
-    refine    noisy, clock, features, latent, action   -> the next latent, once per flow step
-    paint     latent, moved latent, moved picture      -> the next picture, and its bytes
+    move      context, latent, before, motion, picture, action, noise, clock, slots
+              -> moved picture, latent, features, news, flow; the noise after the first flow step;
+              where the slots go
+    refine    noisy, clock, features, latent, action   -> the noisy latent, a flow step later
+    paint     latent, moved latent, moved picture, latent before
+              -> the next picture, its bytes, and how little it follows from the one before
     hear      what was heard, latent, action, chance   -> samples, what is heard
-    doubt     latent before, latent                    -> how little the one follows from the other
 
-    remember  latent, before, action, memory           -> context, memory
-    match     picture before, picture                  -> motion
-    correct   slots, latent                            -> slots, found again in the new frame
+    remember  latent, before, action, memory, picture before, picture, slots
+              -> context, memory, motion, slots found again
 
-Those above the gap stand between a key and its frame, the others run after it. A world has those
-that it has networks for. Each is a module here, which is the specification; a backend may compute
-some of them, for the shapes that it has prepared. Whatever it does not cover, torch computes: a
-part with inputs that no backend knows yet, a batch of a size that was not prepared, and everything
-from the moment at which a backend fails.
+Those above the gap stand between a key and its frame, the last one runs after it. What a world has
+no networks for is left out: slots, the score of a frame, `hear`. The parts are large, since every
+call costs. Each is a module here, which is the specification; a backend may compute some of them,
+for the shapes that it has prepared. Whatever it does not cover, torch computes: a part with inputs
+that no backend knows yet, a batch of a size that was not prepared, and everything from the moment
+at which a backend fails.
 
 Shapes: B batch, P tokens, C channels, S places, D width, L layers, H heads, E features of a head, N
 state size, K slots, picture (B, 3, height, width).
@@ -30,33 +30,24 @@ import torch
 from torch import Tensor, nn
 
 from worldsim.dynamics import Head, Moved, Trunk, TrunkState
+from worldsim.dynamics.flow import advance
 from worldsim.dynamics.matching import match
-from worldsim.dynamics.objects import Objects, SlotReader
+from worldsim.dynamics.objects import PRESENCE
 from worldsim.model import WorldModel
 from worldsim.sound import Sound, SoundState
-from worldsim.tokenizer import Decoder, Tokenizer, to_frames
+from worldsim.tokenizer import Decoder, to_frames
 from worldsim.tokenizer.student import Student
 
 Tensors = tuple[Tensor, ...]
-# in which rounding to bfloat16 shows in one frame alone: the others remember, or decide
+# in which rounding to bfloat16 shows in one frame alone; in the others errors stay
 FLEETING = ("move", "refine", "paint")
 
 
-class Carry(nn.Module):
-    def __init__(self, objects: Objects, reader: SlotReader) -> None:
-        super().__init__()
-        self.objects, self.reader = objects, reader
-
-    def forward(self, slots: Tensor, latent: Tensor, action: Tensor, context: Tensor) -> Tensors:
-        """(B, K, ..), (B, P, C), (B,), (B, S, D) -> (B, K, ..), (B, S, D)."""
-        carried = self.objects.carry(slots, latent, action)
-        return carried, context + self.reader(carried)
-
-
 class Move(nn.Module):
-    def __init__(self, head: Head, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: WorldModel) -> None:
         super().__init__()
-        self.head, self.tokenizer = head, tokenizer
+        self.head, self.tokenizer = model.dynamics.head, model.tokenizer
+        self.objects, self.reader = model.objects, model.dynamics.reader
 
     def forward(
         self,
@@ -66,11 +57,21 @@ class Move(nn.Module):
         motion: Tensor,
         picture: Tensor,
         action: Tensor,
+        noise: Tensor,
+        clock: Tensor,
+        slots: Tensor | None = None,
     ) -> Tensors:
-        """(B, S, D), (B, P, C) twice, (B, 3, h, w), picture, (B,) -> the fields of `Moved`."""
+        """(B, S, D), (B, P, C) twice, (B, 3, h, w), picture, (B,), (B, P, C), (B, 3), (B, K, ..)
+        -> the fields of `Moved`, (B, P, C), (B, K, ..)."""
+        carried = []
+        if slots is not None and self.objects is not None and self.reader is not None:
+            carried.append(self.objects.carry(slots, latent, action))
+            context = context + self.reader(carried[0])
         move = partial(self.tokenizer.move, picture)
         moved = self.head.move(context, latent, before, motion, action, move)
-        return moved.picture, moved.latent, moved.features, moved.news, moved.flow
+        after = _flow_step(self.head, noise, clock, moved, action)
+        fields = (moved.picture, moved.latent, moved.features, moved.news, moved.flow)
+        return *fields, after, *carried
 
 
 class Refine(nn.Module):
@@ -83,18 +84,26 @@ class Refine(nn.Module):
     ) -> Tensors:
         """(B, P, C), (B, 3), (B, S, D), (B, P, C), (B,) -> (B, P, C)."""
         moved = Moved(picture=latent, latent=latent, features=features, news=latent, flow=latent)
-        return (self.head(noisy, clock, moved, action),)
+        return (_flow_step(self.head, noisy, clock, moved, action),)
+
+
+def _flow_step(head: Head, noisy: Tensor, clock: Tensor, moved: Moved, action: Tensor) -> Tensor:
+    time, size = clock[:, :2, None, None].unbind(dim=1)
+    return advance(noisy, head(noisy, clock, moved, action), time, size)
 
 
 class Paint(nn.Module):
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, student: Student | None) -> None:
         super().__init__()
-        self.decoder = decoder
+        self.decoder, self.student = decoder, student
 
-    def forward(self, latent: Tensor, code: Tensor, picture: Tensor) -> Tensors:
-        """(B, P, C) twice, picture -> picture in [-1, 1], uint8 (B, height, width, 3)."""
+    def forward(self, latent: Tensor, code: Tensor, picture: Tensor, before: Tensor) -> Tensors:
+        """(B, P, C) twice, picture, (B, P, C) -> picture in [-1, 1], uint8 (B, height, width, 3),
+        and, where there is a student, its score (B,)."""
         painted = self.decoder(latent, code, picture).clamp(-1, 1)
-        return painted, to_frames(painted)
+        if self.student is None:
+            return painted, to_frames(painted)
+        return painted, to_frames(painted), self.student.score(before, latent)
 
 
 class Hear(nn.Module):
@@ -120,66 +129,44 @@ class Hear(nn.Module):
         return samples, *after.tensors().values()
 
 
-class Doubt(nn.Module):
-    def __init__(self, student: Student) -> None:
-        super().__init__()
-        self.student = student
-
-    def forward(self, before: Tensor, latent: Tensor) -> Tensors:
-        """(B, P, C) twice -> (B,)."""
-        return (self.student.score(before, latent),)
-
-
 class Remember(nn.Module):
-    def __init__(self, trunk: Trunk) -> None:
+    def __init__(self, model: WorldModel, trunk: Trunk | None = None) -> None:
+        """`trunk`: one with the model's weights, if it is not to be the model's own."""
         super().__init__()
-        self.trunk = trunk
+        self.trunk = model.dynamics.trunk if trunk is None else trunk
+        self.objects, self.grid = model.objects, model.tokenizer.config.grid
 
-    def forward(self, latent: Tensor, before: Tensor, action: Tensor, memory: Tensor) -> Tensors:
-        """(B, P, C) twice, (B,), (B, L, S, H, E, N) -> (B, S, D), (B, L, S, H, E, N)."""
-        level = latent.new_zeros(latent.shape[0])
+    def forward(
+        self,
+        latent: Tensor,
+        before: Tensor,
+        action: Tensor,
+        memory: Tensor,
+        last: Tensor,
+        picture: Tensor,
+        slots: Tensor | None = None,
+    ) -> Tensors:
+        """(B, P, C) twice, (B,), (B, L, S, H, E, N), pictures, (B, K, ..) -> (B, S, D),
+        (B, L, S, H, E, N), (B, 3, h, w), (B, K, ..)."""
+        level = torch.zeros_like(latent[:, 0, 0])
         state = TrunkState(memory=tuple(memory.unbind(dim=1)), latent=before)
         context, after = self.trunk.step(latent, action, level, state)
-        return context, torch.stack(after.memory, dim=1)
-
-
-class Match(nn.Module):
-    def __init__(self, grid: tuple[int, int]) -> None:
-        super().__init__()
-        self.grid = grid
-
-    def forward(self, before: Tensor, picture: Tensor) -> Tensors:
-        """Pictures -> (B, 3, h, w)."""
-        return (match(before, picture, self.grid),)
-
-
-class Correct(nn.Module):
-    def __init__(self, objects: Objects) -> None:
-        super().__init__()
-        self.objects = objects
-
-    def forward(self, slots: Tensor, latent: Tensor) -> Tensors:
-        """(B, K, ..), (B, P, C) -> (B, K, ..)."""
-        return (self.objects.correct(slots, latent),)
+        outputs = (context, torch.stack(after.memory, dim=1), match(last, picture, self.grid))
+        if slots is None or self.objects is None:
+            return outputs
+        return *outputs, self.objects.correct(slots, latent)
 
 
 def modules_of(model: WorldModel) -> dict[str, nn.Module]:
     """The parts that this world has."""
-    head, tokenizer = model.dynamics.head, model.tokenizer
     found: dict[str, nn.Module] = {
-        "move": Move(head, tokenizer),
-        "refine": Refine(head),
-        "paint": Paint(tokenizer.decoder),
-        "remember": Remember(model.dynamics.trunk),
-        "match": Match(tokenizer.config.grid),
+        "move": Move(model),
+        "refine": Refine(model.dynamics.head),
+        "paint": Paint(model.tokenizer.decoder, model.features),
+        "remember": Remember(model),
     }
-    if model.objects is not None and model.dynamics.reader is not None:
-        found["carry"] = Carry(model.objects, model.dynamics.reader)
-        found["correct"] = Correct(model.objects)
     if model.sound is not None:
         found["hear"] = Hear(model.sound)
-    if model.features is not None:
-        found["doubt"] = Doubt(model.features)
     return {name: module.eval() for name, module in found.items()}
 
 
@@ -261,30 +248,37 @@ class Parts:
         motion = match(picture, rolled, (d.rows, d.columns))
         places = (d.num_places, d.width)
         memory = (d.trunk_layers, d.num_places, d.heads, d.width // d.heads, d.state_size)
-        clock = torch.tensor([0.5, 0.5, 0.0]).repeat(batch, 1)
+        noisy = noise(d.num_tokens, d.channels)
+        first, then = (torch.tensor([[x, 0.5, 0.0]]).repeat(batch, 1) for x in (0.0, 0.5))
+        slots = self._slots(batch, generator)
         found: dict[str, Tensors] = {
-            "move": (noise(*places), latent(), latent(), motion, picture, action),
-            "refine": (noise(d.num_tokens, d.channels), clock, noise(*places), latent(), action),
-            "paint": (latent(), latent(), picture),
-            "remember": (latent(), latent(), action, noise(*memory)),
-            "match": (picture, rolled),
+            "move": (
+                *(noise(*places), latent(), latent(), motion, picture, action, noisy, first),
+                *slots,
+            ),
+            "refine": (noisy, then, noise(*places), latent(), action),
+            "paint": (latent(), latent(), picture, latent()),
+            "remember": (latent(), latent(), action, noise(*memory), picture, rolled, *slots),
         }
-        if self.model.objects is not None:
-            o = self.model.objects.config
-            boxes = torch.rand(batch, o.slots, 4, generator=generator) * 0.5 + 0.2
-            there = torch.arange(o.slots).expand(batch, -1)[..., None] < o.slots // 2
-            rest = torch.cat([noise(o.slots, o.attributes), 0 * noise(o.slots, 2)], dim=-1)
-            slots = torch.cat([boxes, there, rest, noise(o.slots, o.hidden).tanh()], dim=-1) * there
-            found["carry"] = (slots, latent(), action, noise(*places))
-            found["correct"] = (slots, latent())
         if self.model.sound is not None:
             first = self.model.sound.initial_state(batch).tensors()
             heard = tuple(x.cpu() + 0.1 * noise(*x.shape[1:]) for x in first.values())
             luck, hiss = self.model.sound.chance(list(range(batch)), [0] * batch)
             found["hear"] = (*heard, latent(), action, luck, hiss)
-        if self.model.features is not None:
-            found["doubt"] = (latent(), latent())
         return found
+
+    def _slots(self, batch: int, generator: torch.Generator) -> Tensors:
+        """Half of the slots in view, the others empty; nothing in a world without objects."""
+        if self.model.objects is None:
+            return ()
+        c = self.model.objects.config
+        slots = torch.rand(batch, c.slots, c.size, generator=generator)
+        slots[..., :2] = 0.2 + 0.6 * slots[..., :2]
+        slots[..., 2:4] = 0.1 + 0.2 * slots[..., 2:4]
+        slots[..., PRESENCE] = 1.0
+        slots[..., c.shown : c.shown + 2] = 0.0  # none is frozen or unseen
+        slots[:, c.slots // 2 :] = 0.0
+        return (slots,)
 
     def _give_up(self, error: Exception) -> None:
         what = str(error).strip().splitlines() or [""]
