@@ -15,6 +15,7 @@ from worldsim.benchmarks.loopback import (
     GRACE,
     WARMUP_SECONDS,
     Arrival,
+    backend_of,
     play_open_loop,
     resident_mb,
     serving,
@@ -43,7 +44,7 @@ def measure_load(
     flags += [] if rate is None else ["--rate", str(rate)]
     with serving(world, flow_steps, flags) as (url, process):
         arrivals, watched, rate = asyncio.run(_play(url, clients, viewers, seconds))
-        resident = resident_mb(process.pid)
+        resident, used = resident_mb(process.pid), backend_of(url)
     found = summarize(arrivals, period=1.0 / rate)
     if watched:
         found["viewers_fps_min"] = summarize(watched, period=1.0 / rate)["fps_min"]
@@ -54,6 +55,7 @@ def measure_load(
         **found,
         "server_rss_mb": resident,
         "world": world,
+        "backend": used,
         "k": flow_steps,
         "env": environment(),
     }

@@ -12,12 +12,14 @@ called socket.py: run as a script it would shadow the standard library's.)
 """
 
 import asyncio
+import json
 import math
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,7 +68,9 @@ def measure_loopback(
     """
     with serving(world, flow_steps, ("--backend", backend)) as (url, process):
         found = asyncio.run(_play(url, process, seconds))
-    return {**found, "world": world, "k": flow_steps, "env": environment()}
+        used = backend_of(url)
+    common = {"world": world, "backend": used, "k": flow_steps, "env": environment()}
+    return {**found, **common}
 
 
 def summarize(
@@ -182,6 +186,13 @@ def _latencies(due: Sequence[Due], arrivals: Sequence[Arrival]) -> Iterator[floa
         if frame is None:
             return
         yield 1e3 * (frame.at - action.at)
+
+
+def backend_of(url: str) -> str:
+    """What computes the ticks of the server at `url` (ws://...), by its own word: the one that was
+    asked for, or torch, where that could not be had or has failed since."""
+    with urllib.request.urlopen(url.replace("ws:", "http:", 1) + "/healthz", timeout=GRACE) as page:
+        return str(json.load(page)["backend"])
 
 
 def resident_mb(pid: int) -> float | None:

@@ -138,6 +138,7 @@ class Door:
         facts = {
             "status": "ok",
             "world": self._lobby.engine.world.name,
+            "backend": self._lobby.engine.world.backend,
             "games": self._lobby.places_taken,
             "capacity": self._places,
         }

@@ -82,6 +82,7 @@ class FakeWorld:
     """
 
     name: str = "fake"
+    backend: str = "torch"
     hash: str = "0" * 64
     fps: float = 100.0
     frame_size: tuple[int, int] = (48, 64)

@@ -57,7 +57,8 @@ def test_health_says_what_is_played() -> None:
         await hall.join()
         status, headers, body = await get(hall, "/healthz")
         assert (status, headers["Content-Type"]) == (200, "application/json")
-        assert json.loads(body) == {"status": "ok", "world": "fake", "games": 1, "capacity": 8}
+        facts = {"status": "ok", "world": "fake", "backend": "torch", "games": 1, "capacity": 8}
+        assert json.loads(body) == facts
 
     meet(test, token=None)
 
