@@ -124,7 +124,7 @@ class Recall(nn.Module):
         gap = (kept.pose + motion_of(moved.flow))[:, None] - kept.poses
         far = gap.norm(dim=-1).masked_fill(~kept.is_there, torch.inf)
         near, rows = far.topk(min(TRIED, self.size), dim=1, largest=False)
-        batch = torch.arange(len(rows), device=rows.device)[:, None]
+        batch = torch.arange(rows.shape[0], device=rows.device)[:, None]
         pictures = kept.pictures[batch, rows].float() / 127.5 - 1
         gap = gap[batch, rows]
         news = moved.news > 0
@@ -136,8 +136,10 @@ class Recall(nn.Module):
         picture, latent = move(pictures[at], flow)
         covered = self._covered(flow, picture.shape[-1])
         may = covered & error[at].isfinite()[:, None]
-        sure = error[at].nan_to_num(posinf=2.0)
-        logit = self._judge(moved, picture, latent, sure, near[at].nan_to_num(posinf=1e3))
+        sure, far = (
+            torch.where(x.isinf(), most, x) for x, most in ((error[at], 2.0), (near[at], 1e3))
+        )
+        logit = self._judge(moved, picture, latent, sure, far)
         return Memory(picture=picture, latent=latent, logit=logit, may=may)
 
     def _judge(
@@ -174,7 +176,7 @@ class Recall(nn.Module):
         left = cost.gather(-1, (best - 1).clamp(min=0))
         right = cost.gather(-1, (best + 1).clamp(max=edge))
         part = (left - right) / (2 * (left + right - 2 * least)).clamp(min=1e-6)
-        part = part.nan_to_num(0.0, 0.0, 0.0).clamp(-0.5, 0.5)
+        part = torch.where(part.isfinite(), part, 0.0).clamp(-0.5, 0.5)
         return least[..., 0], (shifts.gather(-1, best) + part)[..., 0]
 
     def errors(
@@ -193,16 +195,17 @@ class Recall(nn.Module):
         source = middle + self._turned(x - middle, shifts[..., None], width)  # (B, K, S, W)
         inside = (source >= 0) & (source <= width - 1)
         index = source.clamp(0, width - 1).long()
-        rows = old.shape[2] * old.shape[3]
-        flat = old.flatten(2, 3)  # (B, K, R, W)
+        # columns are fetched whole, since all rows come from the same one
         b, k, s, w = index.shape
-        fetched = flat.gather(-1, index.flatten(2)[:, :, None].expand(b, k, rows, s * w))
-        fetched = fetched.unflatten(-1, (s, w)).transpose(2, 3)  # (B, K, S, R, W)
-        differs = (fetched - now.flatten(2, 3)[:, :, None]).abs()
-        colours = usable.expand(-1, -1, old.shape[2], -1, -1).flatten(2, 3)
-        weight = inside[..., None, :] * colours[:, :, None]
-        amount = weight.mean(dim=(3, 4))
-        error = (differs * weight).mean(dim=(3, 4)) / amount.clamp(min=1e-6)
+        batch, picture = torch.arange(b, device=old.device), torch.arange(k, device=old.device)
+        columns = old.flatten(2, 3).transpose(2, 3)  # (B, K, W, R)
+        fetched = columns[batch[:, None, None], picture[:, None], index.flatten(2)]
+        fetched = fetched.unflatten(2, (s, w))  # (B, K, S, W, R)
+        known_columns = now.flatten(2, 3).transpose(2, 3)[:, :, None]
+        may = usable.expand(-1, -1, old.shape[2], -1, -1).flatten(2, 3).transpose(2, 3)[:, :, None]
+        differs = ((fetched - known_columns).abs() * may).mean(dim=-1)
+        amount = (inside * may.mean(dim=-1)).mean(dim=-1)
+        error = (differs * inside).mean(dim=-1) / amount.clamp(min=1e-6)
         return error.masked_fill(amount < SURE, torch.inf), shifts
 
     def _flow(self, shift: Tensor, nearer: Tensor, width: int) -> Tensor:
@@ -220,7 +223,7 @@ class Recall(nn.Module):
         grown = 4 * nearer[:, None, None] / width
         across = source - x - grown * x
         down = y * (higher - 1) - grown * y
-        size = (len(shift), rows, columns)
+        size = (shift.shape[0], rows, columns)
         return torch.stack([across.expand(size), down.expand(size)], dim=1)
 
     def _turned(self, x: Tensor, shift: Tensor, width: int) -> Tensor:
@@ -260,5 +263,5 @@ def _to_pixels(tokens: Tensor, picture: Tensor) -> Tensor:
     """(B, P) -> (B, 1, H, W), each token as large as it is in the picture (B, 3, H, W)."""
     height, width = picture.shape[-2:]
     side = int((height * width / tokens.shape[1]) ** 0.5)
-    grid = tokens.view(len(tokens), 1, height // side, width // side)
+    grid = tokens.view(tokens.shape[0], 1, height // side, width // side)
     return grid.repeat_interleave(side, dim=2).repeat_interleave(side, dim=3)

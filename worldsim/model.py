@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from worldsim import objects
-from worldsim.dynamics import Dynamics, Moved
+from worldsim.dynamics import Dynamics
 from worldsim.dynamics.latent_actions import ActionEncoder
 from worldsim.dynamics.matching import match
 from worldsim.dynamics.objects import Objects
@@ -121,13 +121,6 @@ class WorldModel(nn.Module):
             **(sound.tensors() if sound else {}),
             **kept,
         )
-
-    def recalled(self, state: WorldState, latent: Tensor, moved: Moved) -> tuple[Tensor, Moved]:
-        """A prediction, with what the keyframes know of it."""
-        if self.recall is None or state.kept is None:
-            return latent, moved
-        known = self.recall(state.kept, moved, self.tokenizer.move)
-        return known.compose(latent, moved)  # type: ignore[no-any-return]
 
     def _first_keyframes(self, frames: Frames) -> dict[str, Tensor]:
         """What is kept of frames (B, T, H, W, 3)."""

@@ -6,7 +6,7 @@ A tick has two halves. `predict` is late: it needs the action, and the frame com
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -215,7 +215,7 @@ class World:
         chosen = self._check_action(action, state.batch)
         begun = time.perf_counter()
         latent, moved, slots = self._draw(state, chosen, self._noise(state, scale), steps)
-        latent, moved = self._model.recalled(state, latent, moved)
+        latent, moved = self._recalled(state, latent, moved)
         predicted = time.perf_counter()
         inputs = (latent, moved.latent, moved.picture, state.latent)
         picture, shown, *score = self._parts.run("paint", *inputs)
@@ -399,6 +399,16 @@ class World:
             inputs = (latent, clock, moved.features, moved.latent, action)
             (latent,) = self._parts.run("refine", *inputs)
         return moved.compose(latent, noise), moved, found[6] if slots else None
+
+    def _recalled(self, state: WorldState, latent: Tensor, moved: Moved) -> tuple[Tensor, Moved]:
+        """A prediction, with what the keyframes know of it."""
+        kept = state.kept
+        if self._model.recall is None or kept is None:
+            return latent, moved
+        known = (kept.pictures, kept.poses, kept.pose, kept.count)
+        seen = (latent, moved.picture, moved.latent, moved.news, moved.flow)
+        latent, code, picture = self._parts.run("recall", *known, *seen)
+        return latent, replace(moved, latent=code, picture=picture)
 
     def _hear(
         self, state: WorldState, latent: Tensor, action: Tensor, timing: dict[str, float]

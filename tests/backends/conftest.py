@@ -43,8 +43,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a small world with random weights, with all that a world can have but
-    keyframes, and no start clip."""
+    """The folder of a small world with random weights, all that a world can have, and no start
+    clip."""
     folder = tmp_path_factory.mktemp("worlds") / "small"
     tokenizer = TokenizerConfig(
         height=32, width=48, channels=8, encoder_width=32, decoder_widths=(32, 32, 32)
@@ -63,6 +63,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sound=new_sound(35.0, rows * columns, 8, 3),
         objects=ObjectsConfig(),
         features=FeaturesConfig(phi="none", size=16, alarm=0.0),
+        keyframes=3,
     )
     torch.manual_seed(0)
     model = WorldModel(config)

@@ -4,6 +4,8 @@
               -> moved picture, latent, features, news, flow; the noise after the first flow step;
               where the slots go
     refine    noisy, clock, features, latent, action   -> the noisy latent, a flow step later
+    recall    keyframes, latent, moved picture, moved latent, news, flow
+              -> the latent, the moved latent and the moved picture, with what the keyframes know
     paint     latent, moved latent, moved picture, latent before
               -> the next picture, its bytes, and how little it follows from the one before
     hear      what was heard, latent, action, chance   -> samples, what is heard
@@ -12,11 +14,11 @@
               -> context, memory, motion, slots found again
 
 Those above the gap stand between a key and its frame, the last one runs after it. What a world has
-no networks for is left out: slots, the score of a frame, `hear`. The parts are large, since every
-call costs. Each is a module here, which is the specification; a backend may compute some of them,
-for the shapes that it has prepared. Whatever it does not cover, torch computes: a part with inputs
-that no backend knows yet, a batch of a size that was not prepared, and everything from the moment
-at which a backend fails.
+no networks for is left out: slots, the score of a frame, `recall`, `hear`. The parts are large, as
+every call costs. Each is a module here, which is the specification; a backend may compute some of
+them, for the shapes that it has prepared. Whatever it does not cover, torch computes: a part with
+inputs that no backend knows yet, a batch of a size that was not prepared, and everything from the
+moment at which a backend fails.
 
 Shapes: B batch, P tokens, C channels, S places, D width, L layers, H heads, E features of a head, N
 state size, K slots, picture (B, 3, height, width).
@@ -33,6 +35,7 @@ from worldsim.dynamics import Head, Moved, Trunk, TrunkState
 from worldsim.dynamics.flow import advance
 from worldsim.dynamics.matching import match
 from worldsim.dynamics.objects import PRESENCE
+from worldsim.dynamics.recall import SPACING, Keyframes, Recall
 from worldsim.model import WorldModel
 from worldsim.sound import Sound, SoundState
 from worldsim.tokenizer import Decoder, to_frames
@@ -90,6 +93,31 @@ class Refine(nn.Module):
 def _flow_step(head: Head, noisy: Tensor, clock: Tensor, moved: Moved, action: Tensor) -> Tensor:
     time, size = clock[:, :2, None, None].unbind(dim=1)
     return advance(noisy, head(noisy, clock, moved, action), time, size)
+
+
+class Recalled(nn.Module):
+    def __init__(self, model: WorldModel, recall: Recall) -> None:
+        super().__init__()
+        self.recall, self.tokenizer = recall, model.tokenizer
+
+    def forward(
+        self,
+        pictures: Tensor,
+        poses: Tensor,
+        pose: Tensor,
+        count: Tensor,
+        latent: Tensor,
+        picture: Tensor,
+        code: Tensor,
+        news: Tensor,
+        flow: Tensor,
+    ) -> Tensors:
+        """The fields of `Keyframes`, the predicted latent (B, P, C), and of `Moved` its picture,
+        latent, news and flow -> (B, P, C) twice, picture."""
+        kept = Keyframes(pictures=pictures, poses=poses, pose=pose, count=count)
+        moved = Moved(picture=picture, latent=code, features=code, news=news, flow=flow)
+        latent, moved = self.recall(kept, moved, self.tokenizer.move).compose(latent, moved)
+        return latent, moved.latent, moved.picture
 
 
 class Paint(nn.Module):
@@ -165,6 +193,8 @@ def modules_of(model: WorldModel) -> dict[str, nn.Module]:
         "paint": Paint(model.tokenizer.decoder, model.features),
         "remember": Remember(model),
     }
+    if model.recall is not None:
+        found["recall"] = Recalled(model, model.recall)
     if model.sound is not None:
         found["hear"] = Hear(model.sound)
     return {name: module.eval() for name, module in found.items()}
@@ -260,6 +290,15 @@ class Parts:
             "paint": (latent(), latent(), picture, latent()),
             "remember": (latent(), latent(), action, noise(*memory), picture, rolled, *slots),
         }
+        recall = self.model.recall
+        if recall is not None:
+            kept = recall.empty(picture)
+            for turned in range(2, 10, 2):  # pictures of four places, the last one is this
+                there = picture.roll(turned, dims=-1)
+                kept = recall.keep(kept, there, torch.full_like(motion[:, :2], -SPACING))
+            told = noise(d.num_tokens) - 1
+            fields = (kept.pictures, kept.poses, kept.pose, kept.count)
+            found["recall"] = (*fields, latent(), picture, latent(), told, motion[:, :2])
         if self.model.sound is not None:
             first = self.model.sound.initial_state(batch).tensors()
             heard = tuple(x.cpu() + 0.1 * noise(*x.shape[1:]) for x in first.values())
