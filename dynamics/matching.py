@@ -26,9 +26,9 @@ def match(before: Tensor, picture: Tensor, grid: tuple[int, int]) -> Tensor:
     cells = (CELLS * grid[0], CELLS * grid[1])
     block = (height // cells[0], width // cells[1])
     (down, across), across_all = REACH, 2 * REACH[1] + 1
-    errors = torch.cat(
-        [F.avg_pool2d((moved - wanted).abs(), block) for moved in shifted(gray, REACH)], dim=1
-    )
+    # one row of shifts at a time: few operations, and what is between them stays in the cache
+    rows = (F.avg_pool2d((moved - wanted).abs(), block) for moved in _shifted_rows(gray, REACH))
+    errors = torch.cat(list(rows), dim=1)
     errors = F.avg_pool2d(F.pad(errors, (1, 1, 1, 1), mode="replicate"), 3, 1)
     y = torch.arange(-down, down + 1, device=gray.device)
     x = torch.arange(-across, across + 1, device=gray.device)
@@ -65,6 +65,17 @@ def shifted(picture: Tensor, reach: tuple[int, int]) -> Iterator[Tensor]:
     for y in range(2 * down + 1):
         for x in range(2 * across + 1):
             yield padded[..., y : y + height, x : x + width]
+
+
+def _shifted_rows(gray: Tensor, reach: tuple[int, int]) -> Iterator[Tensor]:
+    """(B, 1, H, W) -> what `shifted` gives, those of the same shift down as the channels of one
+    tensor."""
+    height, width = gray.shape[-2:]
+    down, across = reach
+    padded = F.pad(gray, (across, across, down, down), mode="replicate")[:, 0]
+    moved = torch.stack([padded[..., x : x + width] for x in range(2 * across + 1)], dim=1)
+    for y in range(2 * down + 1):
+        yield moved[..., y : y + height, :]
 
 
 def _between(left: Tensor, middle: Tensor, right: Tensor) -> Tensor:

@@ -232,8 +232,8 @@ class Objects(nn.Module):
     def _bear(self, box: Tensor, presence: Tensor, rest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """At most one slot more, where most of the field (B, h, w) is left over: boxes, presence,
         and which was born, bool (B, K)."""
-        best, where, side = rest.new_zeros(len(rest)), box.new_zeros(len(rest), 2), SCALES[0]
-        sides = rest.new_full((len(rest),), side)
+        best, where = torch.zeros_like(rest[:, 0, 0]), torch.zeros_like(box[:, 0, :2])
+        sides = torch.full_like(best, SCALES[0])
         for side in (s for s in SCALES if s <= min(self.rows, self.columns)):
             filled = F.avg_pool2d(rest[:, None], side, stride=1)[:, 0]
             width = filled.shape[2]

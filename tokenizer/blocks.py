@@ -61,8 +61,8 @@ def warp(picture: Tensor, flow: Tensor, *, mode: str = "bilinear") -> Tensor:
     x = torch.arange(width, device=picture.device, dtype=torch.float32)
     # fp32: a pixel position needs more than the 8 bits of bfloat16's mantissa
     flow = flow.float()
-    place = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+    place = torch.stack(torch.meshgrid(x, y, indexing="xy"))
     scale = place.new_tensor([2 / (width - 1), 2 / (height - 1)])
-    grid = (flow.permute(0, 2, 3, 1) + place) * scale - 1
+    grid = ((flow + place) * scale[:, None, None] - 1).permute(0, 2, 3, 1)
     picture = picture.float()
     return F.grid_sample(picture, grid, mode=mode, padding_mode="border", align_corners=True)

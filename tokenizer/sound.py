@@ -163,7 +163,7 @@ class SoundCodec(nn.Module):
         waves = torch.fft.irfft(torch.complex(real, imaginary)) * self.rise
         first, second = waves.flatten(1, 2).split(c.hop, dim=-1)
         over = torch.cat([state.tail[:, None], second[:, :-1]], dim=1)
-        sound = (first + over).reshape(len(features), -1, c.samples)
+        sound = (first + over).reshape(features.shape[0], -1, c.samples)
         return sound, HeadState(memory[0], second[:, -1])
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from worldsim import objects
-from worldsim.dynamics import Dynamics, Moved
+from worldsim.dynamics import Dynamics
 from worldsim.dynamics.keyframes import Keyframes
 from worldsim.dynamics.latent_actions import ActionEncoder
 from worldsim.dynamics.matching import match
@@ -91,14 +91,14 @@ class WorldModel(nn.Module):
         state: WorldState,
         latent: Tensor,
         picture: Tensor,
-        trunk: tuple[Tensor, ...],
+        found: tuple[Tensor, ...],
         *,
         sound: SoundState | None,
     ) -> WorldState:
-        """`state` a tick later: what is shown now, the context and memory that the `trunk` made of
-        it, and what was heard. The slots are not in it yet."""
-        context, memory = trunk
-        motion = self._match(state.picture, picture)
+        """`state` a tick later: what is shown now; what was `found` in it: the trunk's context and
+        memory, the motion since what was shown before, the slots if there are any; and what was
+        heard."""
+        context, memory, motion, *slots = found
         return WorldState(
             memory=memory,
             latent=latent,
@@ -108,24 +108,9 @@ class WorldModel(nn.Module):
             picture=picture,
             tick=state.tick + 1,
             seed=state.seed,
+            slots=slots[0] if slots else None,
             **(sound.tensors() if sound else {}),
         )
-
-    def hear(
-        self, state: WorldState, latent: Tensor, action: Tensor
-    ) -> tuple[Tensor, SoundState] | None:
-        """The sound (B, N) of the tick that led to `latent`, and what is remembered of it."""
-        if self.sound is None:
-            return None
-        heard = state.sound or self.sound.initial_state(state.batch)
-        return self.sound.step(heard, latent, action, state.seed.tolist(), state.tick.tolist())
-
-    def recalled(self, latent: Tensor, moved: Moved, noise: Tensor | None) -> Tensor:
-        """A sample (B, P, C) from `noise`, what is new in it as the keyframes know it; a mean, for
-        which there is no noise, stays what it is."""
-        if self.keyframes is None or noise is None:
-            return latent
-        return self.keyframes(latent, moved.is_new(noise))  # type: ignore[no-any-return]
 
     def _match(self, before: Tensor, picture: Tensor) -> Tensor:
         return match(before, picture, self.tokenizer.config.grid)

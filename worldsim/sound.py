@@ -88,16 +88,14 @@ class Sound(nn.Module):
         return state
 
     def step(
-        self, state: SoundState, latent: Tensor, action: Tensor, seeds: list[int], ticks: list[int]
+        self, state: SoundState, latent: Tensor, action: Tensor, luck: Tensor, noise: Tensor
     ) -> tuple[Tensor, SoundState]:
         """The sound (B, N) in -1..1 of the tick in which `action` (B,) led to `latent` (B, P, C),
-        and the state after it."""
-        luck, noise = self._chance(seeds, ticks)
-        audio, memory = self.dynamics.step(
-            state.audio, latent, action, state.audio_memory, luck.to(latent)
-        )
+        and the state after it. `luck` and `noise` are of `chance`."""
+        gumbel = -(-luck.clamp(1e-9, 1 - 1e-7).log()).log()
+        audio, memory = self.dynamics.step(state.audio, latent, action, state.audio_memory, gumbel)
         sound, head = self.codec(
-            audio[:, None], HeadState(state.audio_head, state.audio_tail), noise.to(latent)
+            audio[:, None], HeadState(state.audio_head, state.audio_tail), noise
         )
         after = SoundState(
             audio=audio, audio_memory=memory, audio_head=head.memory, audio_tail=head.tail
@@ -107,7 +105,7 @@ class Sound(nn.Module):
     def repeat(self, sound: Tensor) -> Tensor:
         """Samples (T, N) as the codec says them again."""
         features = self.codec.encode(self.codec.hear(sound[None]))
-        _, noise = self._chance([0], [0])
+        _, noise = self.chance([0], [0])
         noise = noise.new_empty(1, len(sound), *noise.shape[2:]).normal_(
             generator=torch.Generator().manual_seed(STREAM)
         )
@@ -115,14 +113,15 @@ class Sound(nn.Module):
         samples: Tensor = said[0].clamp(-1, 1)
         return samples
 
-    def _chance(self, seeds: list[int], ticks: list[int]) -> tuple[Tensor, Tensor]:
-        """Gumbel noise (B, G, V), and normal noise (B, 1, K, bins, 2)."""
+    def chance(self, seeds: list[int], ticks: list[int]) -> tuple[Tensor, Tensor]:
+        """What a tick is drawn with, by the player's seed and the tick: numbers (B, G, V) in 0..1,
+        and normal noise (B, 1, K, bins, 2), on the CPU."""
         c = self.codec.config
-        luck, noise = [], []
-        for seed, tick in zip(seeds, ticks, strict=True):
+        luck = torch.empty(len(seeds), c.groups, c.codes)
+        noise = torch.empty(len(seeds), 1, c.columns, c.bins, 2)
+        for row, (seed, tick) in enumerate(zip(seeds, ticks, strict=True)):
             number = ((seed * 1_000_003 + tick) * 4093 + STREAM) % 2**63
             generator = torch.Generator().manual_seed(number)
-            even = torch.rand(c.groups, c.codes, generator=generator).clamp(1e-9, 1 - 1e-7)
-            luck.append(-(-even.log()).log())
-            noise.append(torch.randn(1, c.columns, c.bins, 2, generator=generator))
-        return torch.stack(luck), torch.stack(noise)
+            luck[row].uniform_(generator=generator)
+            noise[row].normal_(generator=generator)
+        return luck, noise

@@ -49,7 +49,7 @@ class WorldState:
     def sound(self) -> SoundState | None:
         """What was heard so far, None in a world without sound."""
         named = {f.name: getattr(self, f.name) for f in fields(SoundState)}
-        return None if None in named.values() else SoundState(**named)
+        return None if any(x is None for x in named.values()) else SoundState(**named)
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name; `WorldState(**tensors)` is the inverse. What this world has no

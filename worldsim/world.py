@@ -7,7 +7,7 @@ A tick has two halves. `predict` is late: it needs the action, and the frame com
 import copy
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -21,7 +21,7 @@ from worldsim.backends.choice import open_parts
 from worldsim.backends.parts import Parts
 from worldsim.codes import infer_codes
 from worldsim.costs import Pace, measure
-from worldsim.dynamics import Moved, draw
+from worldsim.dynamics import Moved
 from worldsim.dynamics.flow import STEPS
 from worldsim.dynamics.objects import Objects
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights
@@ -85,7 +85,7 @@ class World:
         self.flow_steps = 2
         self._folder = folder
         self._model = model
-        self._parts = Parts(model.dynamics, model.tokenizer)
+        self._parts = Parts(model)
         self._start: WorldState | None = None
         self._adapts = False
         self._paces: dict[int, Pace] = {}  # by number of players
@@ -120,9 +120,7 @@ class World:
         world = cls(folder, config, model.to(device).eval().requires_grad_(False), digest)
         world.flow_steps = flow_steps
         world._adapts = mode == "interactive"
-        world._parts = open_parts(
-            model.dynamics, model.tokenizer, backend=backend, world_hash=digest, device=device
-        )
+        world._parts = open_parts(model, backend=backend, world_hash=digest, device=device)
         return world
 
     @property
@@ -222,20 +220,10 @@ class World:
         scale = self.config.noise_scale if noise_scale is None else noise_scale
         chosen = self._check_action(action, state.batch)
         begun = time.perf_counter()
-        slots = self._carry(state, chosen)
-        context = self._model.dynamics.with_slots(state.context, slots)
-        seen = (context, state.latent, state.before, state.motion, state.picture)
-        moved = Moved(*self._parts.run("move", *seen, chosen))
-
-        def refine(noisy: Tensor, clock: Tensor) -> Tensor:
-            inputs = (noisy, clock, moved.features, moved.latent, chosen)
-            return self._parts.run("refine", *inputs)[0]
-
-        noise = self._noise(state, scale)
-        latent = draw(refine, moved, noise=noise, steps=steps)
-        latent = self._model.recalled(latent, moved, noise)
+        latent, moved, slots = self._draw(state, chosen, self._noise(state, scale), steps)
         predicted = time.perf_counter()
-        picture, shown = self._parts.run("paint", latent, moved.latent, moved.picture)
+        inputs = (latent, moved.latent, moved.picture, state.latent)
+        picture, shown, *score = self._parts.run("paint", *inputs)
         frame = shown.cpu().numpy()
         timing = {
             "head_ms": 1e3 * (predicted - begun),
@@ -247,7 +235,7 @@ class World:
                 frame=frame,
                 audio=audio,
                 objects=self._shown(slots),
-                alarm=self._alarm(state, latent),
+                alarm=self._alarm(*score),
                 timing=timing,
                 flow_steps=steps,
             ),
@@ -264,9 +252,11 @@ class World:
     def advance(self, prediction: Prediction) -> WorldState:
         """The early half: remember what was shown. Adds to the timing of its output."""
         p, begun = prediction, time.perf_counter()
-        state = self._read(p.state, p.latent, p.picture, p.action, p.sound)
+        state = self._read(p.state, p.latent, p.picture, p.action, p.slots, p.sound)
+        model = self._model.objects
+        if model is not None and p.slots is not None and model.is_frozen(p.slots).any():
+            state = objects.hold(model, self._model.tokenizer, p.state, state)
         p.output.timing["trunk_ms"] = 1e3 * (time.perf_counter() - begun)
-        state = self._follow(state, p)
         pace = self._paces.get(state.batch)
         if pace is not None:
             pace.note(p.output.flow_steps, p.seconds + time.perf_counter() - begun)
@@ -280,11 +270,10 @@ class World:
         pixels, latent = self._model.pixels(frame), self._model.encode(frame[:, None])[:, 0]
         chosen = self._check_action(action, state.batch)
         _, sound = self._hear(state, latent, chosen, {})
-        after = self._read(state, latent, pixels, chosen, sound)
-        if self._model.objects is None or state.slots is None:
-            return after
-        slots = self._model.objects.step(state.slots, state.latent, chosen, latent)
-        return replace(after, slots=slots)
+        slots = state.slots
+        if self._model.objects is not None and slots is not None:
+            slots = self._model.objects.carry(slots, state.latent, chosen)
+        return self._read(state, latent, pixels, chosen, slots, sound)
 
     @torch.inference_mode()
     def edit(
@@ -397,17 +386,42 @@ class World:
             led[:, 1:] = torch.where(told < 0, unknown, told)
         return self._model.look(frames, led)
 
+    def _draw(
+        self, state: WorldState, action: Tensor, noise: Tensor | None, steps: int
+    ) -> tuple[Tensor, Moved, Tensor | None]:
+        """The next latent out of `noise` in `steps` flow steps, the mean if that is None; the
+        moved picture that it starts from; where the slots go. `worldsim.dynamics.draw` in parts."""
+        first = torch.zeros_like(state.latent) if noise is None else noise
+        size = 1 / (steps := 1 if noise is None else steps)
+        clocks = first.new_tensor([[i * size, size, 0.0] for i in range(steps)])
+        clock, *later = clocks[:, None].expand(-1, state.batch, -1)
+        seen = (state.context, state.latent, state.before, state.motion, state.picture)
+        slots = () if state.slots is None else (state.slots,)
+        found = self._parts.run("move", *seen, action, first, clock, *slots)
+        moved, latent = Moved(*found[:5]), found[5]
+        for clock in later:
+            inputs = (latent, clock, moved.features, moved.latent, action)
+            (latent,) = self._parts.run("refine", *inputs)
+        latent = moved.compose(latent, noise)
+        if self.has_keyframes and noise is not None:
+            (latent,) = self._parts.run("recall", latent, moved.is_new(noise))
+        return latent, moved, found[6] if slots else None
+
     def _hear(
         self, state: WorldState, latent: Tensor, action: Tensor, timing: dict[str, float]
     ) -> tuple[NDArray[np.float32] | None, SoundState | None]:
         """The sound (B, N) of the tick that led to `latent`, and what is remembered of it."""
         begun = time.perf_counter()
-        heard = self._model.hear(state, latent, action)
-        if heard is None:
+        sound = self._model.sound
+        if sound is None:
             return None, None
-        samples: NDArray[np.float32] = heard[0].cpu().numpy()
+        heard = state.sound or sound.initial_state(state.batch)
+        chance = sound.chance(state.seed.tolist(), state.tick.tolist())
+        inputs = (*heard.tensors().values(), latent, action, *(x.to(self.device) for x in chance))
+        said, *after = self._parts.run("hear", *inputs)
+        samples: NDArray[np.float32] = said.cpu().numpy()
         timing["sound_ms"] = 1e3 * (time.perf_counter() - begun)
-        return samples, heard[1]
+        return samples, SoundState(**dict(zip(heard.tensors(), after, strict=True)))
 
     def _read(
         self,
@@ -415,27 +429,14 @@ class World:
         latent: Tensor,
         picture: Tensor,
         action: Tensor,
+        slots: Tensor | None,
         sound: SoundState | None,
     ) -> WorldState:
-        trunk = self._parts.run("remember", latent, state.latent, action, state.memory)
-        return self._model.remember(state, latent, picture, trunk, sound=sound)
-
-    def _carry(self, state: WorldState, action: Tensor) -> Tensor | None:
-        if self._model.objects is None or state.slots is None:
-            return None
-        return self._model.objects.carry(state.slots, state.latent, action)
-
-    def _follow(self, after: WorldState, p: Prediction) -> WorldState:
-        """The objects, found again in the frame that was shown."""
-        model = self._model.objects
-        if model is None or p.slots is None:
-            return after
-        begun = time.perf_counter()
-        after = replace(after, slots=model.correct(p.slots, p.latent))
-        if model.is_frozen(p.slots).any():
-            after = objects.hold(model, self._model.tokenizer, p.state, after)
-        p.output.timing["objects_ms"] = 1e3 * (time.perf_counter() - begun)
-        return after
+        """The state after a tick; `slots` are where the action takes them."""
+        known = () if slots is None else (slots,)
+        inputs = (latent, state.latent, action, state.memory, state.picture, picture, *known)
+        found = self._parts.run("remember", *inputs)
+        return self._model.remember(state, latent, picture, found, sound=sound)
 
     def _shown(self, slots: Tensor | None) -> NDArray[np.float32] | None:
         if self._model.objects is None or slots is None:
@@ -443,12 +444,11 @@ class World:
         shown: NDArray[np.float32] = slots[..., : self._model.objects.config.shown].cpu().numpy()
         return shown
 
-    def _alarm(self, state: WorldState, latent: Tensor) -> NDArray[np.bool_] | None:
-        """(B,): whether `latent` (B, P, C) does not follow from what is shown now; None if this
-        world has no features."""
-        if self._model.features is None or self.config.features is None:
+    def _alarm(self, score: Tensor | None = None) -> NDArray[np.bool_] | None:
+        """(B,): whether the latent does not follow from what was shown before, by its score (B,);
+        None if this world has no features."""
+        if score is None or self.config.features is None:
             return None
-        score = self._model.features.score(state.latent, latent)
         is_alarm: NDArray[np.bool_] = (score > self.config.features.alarm).cpu().numpy()
         return is_alarm
 
@@ -456,21 +456,23 @@ class World:
         """(B, P, C): a function of each player's seed and tick, so that it needs no state."""
         if scale == 0:
             return None
-        rows = []
-        for seed, tick in zip(state.seed.tolist(), state.tick.tolist(), strict=True):
+        noise = torch.empty(state.latent.shape)
+        for row, (seed, tick) in enumerate(
+            zip(state.seed.tolist(), state.tick.tolist(), strict=True)
+        ):
             generator = torch.Generator().manual_seed((seed * 1_000_003 + tick) % 2**63)
-            rows.append(torch.randn(state.latent.shape[1:], generator=generator))
-        return scale * torch.stack(rows).to(self.device)
+            noise[row].normal_(generator=generator)
+        return noise.mul_(scale).to(self.device)
 
     def _check_action(self, action: int | ArrayLike, batch: int) -> Tensor:
         chosen = np.asarray(action)
         if chosen.dtype.kind not in "iu" or chosen.shape not in ((), (batch,)):
             raise ValueError(f"action must be an int or {batch} ints, got {action!r:.60}")
-        for value in (chosen.min(), chosen.max()):
+        values = chosen.tolist() if chosen.shape else [chosen.item()] * batch
+        for value in (min(values), max(values)):
             if not 0 <= value < self.num_actions:
                 raise ValueError(f"action must be < {self.num_actions}, got {value}")
-        tensor = torch.as_tensor(chosen.astype(np.int64), device=self.device)
-        return tensor.expand(batch)
+        return torch.tensor(values, device=self.device)
 
     def _check_frames(self, frames: Frames) -> None:
         if frames.dtype != np.uint8 or frames.shape[-3:] != (*self.frame_size, 3):

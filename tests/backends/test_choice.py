@@ -119,10 +119,7 @@ def test_a_backend_that_fails_leaves_the_game_to_torch(
     small: Path, cache: Path, frames: np.ndarray, caplog: pytest.LogCaptureFixture
 ) -> None:
     world, plain = World.load(small), World.load(small)
-    model = world._model
-    world._parts = Parts(
-        model.dynamics, model.tokenizer, Broken(6), logging.getLogger("worldsim").warning
-    )
+    world._parts = Parts(world._model, Broken(6), logging.getLogger("worldsim").warning)
     state = wanted = plain.reset(frames)
 
     for _ in range(3):

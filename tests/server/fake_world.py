@@ -82,6 +82,7 @@ class FakeWorld:
     """
 
     name: str = "fake"
+    backend: str = "torch"
     hash: str = "0" * 64
     backend: str = "none"
     fps: float = 100.0

@@ -130,7 +130,7 @@ def test_it_learns_a_burst_that_an_action_makes() -> None:
     state = sound.initial_state(1)
     for tick in range(40):
         burst = torch.tensor([int(tick % 10 == 5)])
-        heard, state = sound.step(state, torch.randn(1, 6, 8), burst, [0], [tick])
+        heard, state = sound.step(state, torch.randn(1, 6, 8), burst, *sound.chance([0], [tick]))
         loud.append(float(heard.square().mean().sqrt()))
 
     there = [x for tick, x in enumerate(loud) if tick % 10 == 5]

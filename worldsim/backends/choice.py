@@ -20,9 +20,8 @@ from worldsim.backends.cuda import Cuda
 from worldsim.backends.names import BACKENDS
 from worldsim.backends.parts import Parts, Runner
 from worldsim.backends.updates import UpdateRunner
-from worldsim.dynamics import Dynamics
 from worldsim.errors import MachineError
-from worldsim.tokenizer import Tokenizer
+from worldsim.model import WorldModel
 
 log = logging.getLogger("worldsim")
 
@@ -47,9 +46,7 @@ BOUNDS = {
 }
 
 
-def open_parts(
-    dynamics: Dynamics, tokenizer: Tokenizer, *, backend: str, world_hash: str, device: str
-) -> Parts:
+def open_parts(model: WorldModel, *, backend: str, world_hash: str, device: str) -> Parts:
     """The parts of a world, computed by `backend` ("auto" or one of BACKENDS).
 
     If it cannot be had, or its numbers are not those of torch, torch computes, and one line in the
@@ -58,15 +55,15 @@ def open_parts(
     if backend not in ("auto", *BACKENDS):
         known = ", ".join(("auto", *BACKENDS))
         raise ValueError(f"backend must be one of {known}, got {backend!r}")
-    plain = Parts(dynamics, tokenizer)
+    plain = Parts(model)
     name, may_build = (chosen(), False) if backend == "auto" else (backend, True)
     if name == "torch":
         return plain
     try:
         if (name == "cuda") != device.startswith("cuda"):
             raise MachineError(f"it does not compute on {device}")
-        runner = open_runner(name, dynamics, plain, world_hash, may_build=may_build)
-        parts = Parts(dynamics, tokenizer, runner, log.warning)
+        runner = open_runner(name, plain, world_hash, may_build=may_build)
+        parts = Parts(model, runner, log.warning)
         runner.prepare(1)
         worst = disagreement(plain, runner)
         if not worst <= BOUNDS[name].part:
@@ -89,9 +86,7 @@ def chosen() -> str:
     return str(found["choice"])
 
 
-def open_runner(
-    name: str, dynamics: Dynamics, plain: Parts, world_hash: str, *, may_build: bool
-) -> Runner:
+def open_runner(name: str, plain: Parts, world_hash: str, *, may_build: bool) -> Runner:
     """A backend from what the cache holds; what is missing there is built, or MachineError."""
 
     def files(key: str, build: Callable[[], dict[str, bytes]]) -> dict[str, Path]:
@@ -108,11 +103,11 @@ def open_runner(
     match name:
         case "native":
             library = files(name, native.build)[native.LIBRARY]
-            return UpdateRunner(name, dynamics.trunk, native.NativeUpdate(library))
+            return UpdateRunner(name, plain.model, native.NativeUpdate(library))
         case "compiled":
             return Compiled(files(name, lambda: compiled.build(plain.modules, plain.example(1))))
         case "cuda":
-            return Cuda(plain, dynamics.trunk)
+            return Cuda(plain)
     try:
         from worldsim.backends import openvino
     except ImportError as error:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from worldsim.backends.parts import Parts, Remember, Tensors
 from worldsim.backends.updates import with_update
-from worldsim.dynamics import Trunk, Update
+from worldsim.dynamics import Update
 from worldsim.errors import MachineError
 
 log = logging.getLogger("worldsim")
@@ -85,7 +85,7 @@ def adapted(kernel: Callable[..., Tensor]) -> Update:
 class Cuda:
     """Runs the parts as CUDA graphs, for the batch sizes that were prepared."""
 
-    def __init__(self, plain: Parts, trunk: Trunk) -> None:
+    def __init__(self, plain: Parts) -> None:
         """MachineError without a GPU."""
         if not torch.cuda.is_available():
             raise MachineError("there is no CUDA device")
@@ -94,7 +94,8 @@ class Cuda:
         update = kernel_update()
         self._modules: Mapping[str, nn.Module] = dict(plain.modules)
         if update is not None:
-            self._modules = {**plain.modules, "remember": Remember(with_update(trunk, update))}
+            trunk = with_update(plain.model.dynamics.trunk, update)
+            self._modules = {**plain.modules, "remember": Remember(plain.model, trunk)}
         self._graphs: dict[tuple[str, int], _Graph] = {}
 
     def prepare(self, batch: int) -> None:

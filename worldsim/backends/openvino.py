@@ -13,17 +13,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openvino
 import torch
+from numpy.typing import NDArray
 from openvino import opset15 as ops
 from openvino import properties as props
 from openvino.properties import hint as hints
-from torch import Tensor
 
-from worldsim.backends.parts import NAMES, Tensors
+from worldsim.backends.parts import FLEETING, Tensors
 from worldsim.errors import MachineError
 
-LARGE = 100_000  # numbers
+LARGE = 100_000  # numbers of what is not copied
 
 
 def build(
@@ -33,10 +34,10 @@ def build(
     files = {}
     with tempfile.TemporaryDirectory() as folder, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer: shapes that do not depend on the batch
-        for part in NAMES:
+        for part, module in modules.items():
             inputs = example[part]
             model = openvino.convert_model(
-                modules[part],
+                module,
                 example_input=inputs,
                 input=[openvino.PartialShape([-1, *x.shape[1:]]) for x in inputs],
             )
@@ -86,10 +87,11 @@ class Openvino:
                 "this processor has no bfloat16 instructions; use --backend openvino"
             )
         self._models = {
-            part: self._core.read_model(
-                paths[f"{part}.xml"].read_bytes(), paths[f"{part}.bin"].read_bytes()
+            path.stem: self._core.read_model(
+                path.read_bytes(), paths[f"{path.stem}.bin"].read_bytes()
             )
-            for part in NAMES
+            for path in paths.values()
+            if path.suffix == ".xml"
         }
         self._calls: dict[tuple[str, int], _Call] = {}
 
@@ -97,17 +99,18 @@ class Openvino:
         """Compile all parts for batches of this size."""
         for part, model in self._models.items():
             if (part, batch) not in self._calls:
-                precise = part == "remember" or not self._bf16
+                precise = part not in FLEETING or not self._bf16
                 self._calls[part, batch] = _Call(self._core, model, batch, precise=precise)
 
     def run(self, part: str, inputs: Tensors) -> Tensors | None:
         """The outputs of a part; None for inputs of other shapes than were prepared."""
         call = self._calls.get((part, len(inputs[0])))
-        return None if call is None or not call.fits(inputs) else call.run(inputs)
+        return None if call is None else call.run(inputs)
 
 
 class _Call:
-    """One part, compiled for one batch size."""
+    """One part, compiled for one batch size. Small inputs and outputs are copied, as arrays of
+    numpy, whose calls cost least; large ones are bound."""
 
     def __init__(self, core: Any, model: Any, batch: int, *, precise: bool) -> None:
         fixed = model.clone()
@@ -119,43 +122,32 @@ class _Call:
         }
         compiled = core.compile_model(fixed, "CPU", settings)
         self._request = compiled.create_infer_request()
-        self._inputs = [_Port(self._request.get_input_tensor(i)) for i in range(len(model.inputs))]
-        self._outputs = [
-            _Port(self._request.get_output_tensor(i)) for i in range(len(model.outputs))
-        ]
+        held = [self._request.get_input_tensor(i).data for i in range(len(model.inputs))]
+        self._shapes = [x.shape for x in held]
+        self._inputs = [None if x.size > LARGE else x for x in held]
+        held = [self._request.get_output_tensor(i).data for i in range(len(model.outputs))]
+        self._outputs = [None if x.size > LARGE else x for x in held]
+        self._large = [(i, x.shape, x.dtype) for i, x in enumerate(held) if x.size > LARGE]
         self._lock = threading.Lock()
 
-    def fits(self, inputs: Tensors) -> bool:
-        return [x.shape for x in inputs] == [port.held.shape for port in self._inputs]
-
-    def run(self, inputs: Tensors) -> Tensors:
+    def run(self, inputs: Tensors) -> Tensors | None:
+        """None if they are of other shapes."""
+        arrays = [x.numpy() for x in inputs]
+        if [x.shape for x in arrays] != self._shapes:
+            return None
         with self._lock:
-            for i, (port, x) in enumerate(zip(self._inputs, inputs, strict=True)):
-                if port.is_large:
-                    self._request.set_input_tensor(i, _shared(x.contiguous()))
+            for i, (held, x) in enumerate(zip(self._inputs, arrays, strict=True)):
+                if held is None:
+                    self._request.set_input_tensor(i, _shared(np.ascontiguousarray(x)))
                 else:
-                    port.held.copy_(x)
-            large = {
-                i: torch.empty_like(port.held)
-                for i, port in enumerate(self._outputs)
-                if port.is_large
-            }
+                    held[...] = x
+            large = {i: np.empty(shape, dtype) for i, shape, dtype in self._large}
             for i, x in large.items():
                 self._request.set_output_tensor(i, _shared(x))
             self._request.infer()
-            return tuple(
-                large[i] if port.is_large else port.held.clone()
-                for i, port in enumerate(self._outputs)
-            )
+            found = (large[i] if x is None else x.copy() for i, x in enumerate(self._outputs))
+            return tuple(map(torch.from_numpy, found))
 
 
-class _Port:
-    """Where an input or an output lies. To copy a small tensor is quicker than to bind it."""
-
-    def __init__(self, tensor: Any) -> None:
-        self.held = torch.from_numpy(tensor.data)
-        self.is_large = self.held.numel() > LARGE
-
-
-def _shared(x: Tensor) -> Any:
-    return openvino.Tensor(x.numpy(), shared_memory=True)
+def _shared(x: NDArray[Any]) -> Any:
+    return openvino.Tensor(x, shared_memory=True)

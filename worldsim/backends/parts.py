@@ -1,18 +1,26 @@
-"""The four parts of a tick, as plain functions of tensors, and who computes them.
+"""The parts of a tick, as plain functions of tensors, and who computes them.
 
-    move      context, latent, before, motion, picture, action
-              -> moved picture, latent, features, news, flow
-    refine    noisy, clock, features, latent, action   -> the next latent, once per flow step
-    paint     latent, moved latent, moved picture      -> the next picture, and its bytes
-    remember  latent, before, action, memory           -> context, memory
+    move      context, latent, before, motion, picture, action, noise, clock, slots
+              -> moved picture, latent, features, news, flow; the noise after the first flow step;
+              where the slots go
+    refine    noisy, clock, features, latent, action   -> the noisy latent, a flow step later
+    recall    latent, which tokens are new             -> the latent, with what a keyframe shows there
+    paint     latent, moved latent, moved picture, latent before
+              -> the next picture, its bytes, and how little it follows from the one before
+    hear      what was heard, latent, action, chance   -> samples, what is heard
 
-The first three stand between a key and its frame, the last runs after it. Each is a module here,
-which is the specification; a backend may compute some of them, for the shapes that it has prepared.
-Whatever it does not cover, torch computes: a part with inputs that no backend knows yet, a batch of
-a size that was not prepared, and everything from the moment at which a backend fails.
+    remember  latent, before, action, memory, picture before, picture, slots
+              -> context, memory, motion, slots found again
+
+Those above the gap stand between a key and its frame, the last one runs after it. What a world has
+no networks for is left out: slots, the score of a frame, `recall`, `hear`. The parts are large, as
+every call costs. Each is a module here, which is the specification; a backend may compute some of
+them, for the shapes that it has prepared. Whatever it does not cover, torch computes: a part with
+inputs that no backend knows yet, a batch of a size that was not prepared, and everything from the
+moment at which a backend fails.
 
 Shapes: B batch, P tokens, C channels, S places, D width, L layers, H heads, E features of a head, N
-state size, picture (B, 3, height, width).
+state size, K slots, picture (B, 3, height, width).
 """
 
 from collections.abc import Callable
@@ -22,18 +30,26 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from worldsim.dynamics import Dynamics, Head, Moved, Trunk, TrunkState
+from worldsim.backends.examples import Tensors as Tensors
+from worldsim.backends.examples import example_inputs
+from worldsim.dynamics import Head, Moved, Trunk, TrunkState
+from worldsim.dynamics.flow import advance
+from worldsim.dynamics.keyframes import Keyframes
 from worldsim.dynamics.matching import match
-from worldsim.tokenizer import Decoder, Tokenizer, to_frames
+from worldsim.model import WorldModel
+from worldsim.sound import Sound, SoundState
+from worldsim.tokenizer import Decoder, to_frames
+from worldsim.tokenizer.student import Student
 
-Tensors = tuple[Tensor, ...]
-NAMES = ("move", "refine", "paint", "remember")
+# in which rounding to bfloat16 shows in one frame alone; in the others errors stay
+FLEETING = ("move", "refine", "paint")
 
 
 class Move(nn.Module):
-    def __init__(self, head: Head, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: WorldModel) -> None:
         super().__init__()
-        self.head, self.tokenizer = head, tokenizer
+        self.head, self.tokenizer = model.dynamics.head, model.tokenizer
+        self.objects, self.reader = model.objects, model.dynamics.reader
 
     def forward(
         self,
@@ -43,11 +59,21 @@ class Move(nn.Module):
         motion: Tensor,
         picture: Tensor,
         action: Tensor,
+        noise: Tensor,
+        clock: Tensor,
+        slots: Tensor | None = None,
     ) -> Tensors:
-        """(B, S, D), (B, P, C) twice, (B, 3, h, w), picture, (B,) -> the fields of `Moved`."""
+        """(B, S, D), (B, P, C) twice, (B, 3, h, w), picture, (B,), (B, P, C), (B, 3), (B, K, ..)
+        -> the fields of `Moved`, (B, P, C), (B, K, ..)."""
+        carried = []
+        if slots is not None and self.objects is not None and self.reader is not None:
+            carried.append(self.objects.carry(slots, latent, action))
+            context = context + self.reader(carried[0])
         move = partial(self.tokenizer.move, picture)
         moved = self.head.move(context, latent, before, motion, action, move)
-        return moved.picture, moved.latent, moved.features, moved.news, moved.flow
+        after = _flow_step(self.head, noise, clock, moved, action)
+        fields = (moved.picture, moved.latent, moved.features, moved.news, moved.flow)
+        return *fields, after, *carried
 
 
 class Refine(nn.Module):
@@ -60,31 +86,102 @@ class Refine(nn.Module):
     ) -> Tensors:
         """(B, P, C), (B, 3), (B, S, D), (B, P, C), (B,) -> (B, P, C)."""
         moved = Moved(picture=latent, latent=latent, features=features, news=latent, flow=latent)
-        return (self.head(noisy, clock, moved, action),)
+        return (_flow_step(self.head, noisy, clock, moved, action),)
+
+
+def _flow_step(head: Head, noisy: Tensor, clock: Tensor, moved: Moved, action: Tensor) -> Tensor:
+    time, size = clock[:, :2, None, None].unbind(dim=1)
+    return advance(noisy, head(noisy, clock, moved, action), time, size)
+
+
+class Recall(nn.Module):
+    def __init__(self, keyframes: Keyframes) -> None:
+        super().__init__()
+        self.keyframes = keyframes
+
+    def forward(self, latent: Tensor, new: Tensor) -> Tensors:
+        """(B, P, C), bool (B, P) -> (B, P, C)."""
+        return (self.keyframes(latent, new),)
 
 
 class Paint(nn.Module):
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, student: Student | None) -> None:
         super().__init__()
-        self.decoder = decoder
+        self.decoder, self.student = decoder, student
 
-    def forward(self, latent: Tensor, code: Tensor, picture: Tensor) -> Tensors:
-        """(B, P, C) twice, picture -> picture in [-1, 1], uint8 (B, height, width, 3)."""
+    def forward(self, latent: Tensor, code: Tensor, picture: Tensor, before: Tensor) -> Tensors:
+        """(B, P, C) twice, picture, (B, P, C) -> picture in [-1, 1], uint8 (B, height, width, 3),
+        and, where there is a student, its score (B,)."""
         painted = self.decoder(latent, code, picture).clamp(-1, 1)
-        return painted, to_frames(painted)
+        if self.student is None:
+            return painted, to_frames(painted)
+        return painted, to_frames(painted), self.student.score(before, latent)
+
+
+class Hear(nn.Module):
+    def __init__(self, sound: Sound) -> None:
+        super().__init__()
+        self.sound = sound
+
+    def forward(
+        self,
+        audio: Tensor,
+        memory: Tensor,
+        head: Tensor,
+        tail: Tensor,
+        latent: Tensor,
+        action: Tensor,
+        luck: Tensor,
+        noise: Tensor,
+    ) -> Tensors:
+        """The fields of `SoundState`, (B, P, C), (B,), and what `Sound.chance` gives -> samples
+        (B, N), and the fields again."""
+        state = SoundState(audio=audio, audio_memory=memory, audio_head=head, audio_tail=tail)
+        samples, after = self.sound.step(state, latent, action, luck, noise)
+        return samples, *after.tensors().values()
 
 
 class Remember(nn.Module):
-    def __init__(self, trunk: Trunk) -> None:
+    def __init__(self, model: WorldModel, trunk: Trunk | None = None) -> None:
+        """`trunk`: one with the model's weights, if it is not to be the model's own."""
         super().__init__()
-        self.trunk = trunk
+        self.trunk = model.dynamics.trunk if trunk is None else trunk
+        self.objects, self.grid = model.objects, model.tokenizer.config.grid
 
-    def forward(self, latent: Tensor, before: Tensor, action: Tensor, memory: Tensor) -> Tensors:
-        """(B, P, C) twice, (B,), (B, L, S, H, E, N) -> (B, S, D), (B, L, S, H, E, N)."""
-        level = latent.new_zeros(latent.shape[0])
+    def forward(
+        self,
+        latent: Tensor,
+        before: Tensor,
+        action: Tensor,
+        memory: Tensor,
+        last: Tensor,
+        picture: Tensor,
+        slots: Tensor | None = None,
+    ) -> Tensors:
+        """(B, P, C) twice, (B,), (B, L, S, H, E, N), pictures, (B, K, ..) -> (B, S, D),
+        (B, L, S, H, E, N), (B, 3, h, w), (B, K, ..)."""
+        level = torch.zeros_like(latent[:, 0, 0])
         state = TrunkState(memory=tuple(memory.unbind(dim=1)), latent=before)
         context, after = self.trunk.step(latent, action, level, state)
-        return context, torch.stack(after.memory, dim=1)
+        outputs = (context, torch.stack(after.memory, dim=1), match(last, picture, self.grid))
+        if slots is None or self.objects is None:
+            return outputs
+        return *outputs, self.objects.correct(slots, latent)
+
+
+def modules_of(model: WorldModel) -> dict[str, nn.Module]:
+    """The parts that this world has."""
+    found: dict[str, nn.Module] = {
+        "move": Move(model),
+        "refine": Refine(model.dynamics.head),
+        "paint": Paint(model.tokenizer.decoder, model.features),
+        "remember": Remember(model),
+    }
+    if model.keyframes is not None:
+        found["recall"] = Recall(model.keyframes)
+    if model.sound is not None:
+        found["hear"] = Hear(model.sound)
+    return {name: module.eval() for name, module in found.items()}
 
 
 class Runner(Protocol):
@@ -106,28 +203,19 @@ class Parts:
 
     def __init__(
         self,
-        dynamics: Dynamics,
-        tokenizer: Tokenizer,
+        model: WorldModel,
         runner: Runner | None = None,
         say: Callable[[str], None] = lambda message: None,
     ) -> None:
         """`say` gets one line if the backend fails."""
-        self._dynamics, self._tokenizer = dynamics, tokenizer
-        self.modules = {
-            "move": Move(dynamics.head, tokenizer),
-            "refine": Refine(dynamics.head),
-            "paint": Paint(tokenizer.decoder),
-            "remember": Remember(dynamics.trunk),
-        }
-        for module in self.modules.values():
-            module.eval()
+        self.model, self.modules = model, modules_of(model)
         self._runner = runner
         self._say = say
 
     @property
     def device(self) -> torch.device:
         """Where the networks are."""
-        return next(self._dynamics.parameters()).device
+        return self.model.device
 
     @property
     def backend(self) -> str:
@@ -157,28 +245,7 @@ class Parts:
 
     def example(self, batch: int) -> dict[str, Tensors]:
         """Inputs of every part on the CPU, always the same ones, sized like the world's own."""
-        d, t = self._dynamics.config, self._tokenizer.config
-        generator = torch.Generator().manual_seed(0)
-
-        def noise(*shape: int) -> Tensor:
-            return torch.randn(batch, *shape, generator=generator)
-
-        def latent() -> Tensor:
-            return nn.functional.rms_norm(noise(d.num_tokens, d.channels), (d.channels,))
-
-        action = torch.randint(d.num_actions, (batch,), generator=generator)
-        coarse = noise(3, t.height // 8, t.width // 8).clamp(-1, 1)
-        picture = nn.functional.interpolate(coarse, (t.height, t.width), mode="bilinear")
-        motion = match(picture, picture.roll(2, dims=-1), (d.rows, d.columns))
-        places = (d.num_places, d.width)
-        memory = (d.trunk_layers, d.num_places, d.heads, d.width // d.heads, d.state_size)
-        clock = torch.tensor([0.5, 0.5, 0.0]).repeat(batch, 1)
-        return {
-            "move": (noise(*places), latent(), latent(), motion, picture, action),
-            "refine": (noise(d.num_tokens, d.channels), clock, noise(*places), latent(), action),
-            "paint": (latent(), latent(), picture),
-            "remember": (latent(), latent(), action, noise(*memory)),
-        }
+        return example_inputs(self.model, batch)
 
     def _give_up(self, error: Exception) -> None:
         what = str(error).strip().splitlines() or [""]

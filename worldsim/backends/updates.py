@@ -6,6 +6,7 @@ from torch import nn
 
 from worldsim.backends.parts import Remember, Tensors
 from worldsim.dynamics import Mamba2, Trunk, Update
+from worldsim.model import WorldModel
 
 
 def with_update(trunk: Trunk, update: Update) -> Trunk:
@@ -21,9 +22,10 @@ def with_update(trunk: Trunk, update: Update) -> Trunk:
 class UpdateRunner:
     """Computes `remember` with another recurrence, for batches of any size."""
 
-    def __init__(self, name: str, trunk: Trunk, update: Update) -> None:
+    def __init__(self, name: str, model: WorldModel, update: Update) -> None:
         self.name = name
-        self._remember: nn.Module = Remember(with_update(trunk, update)).eval()
+        trunk = with_update(model.dynamics.trunk, update)
+        self._remember: nn.Module = Remember(model, trunk).eval()
 
     def prepare(self, batch: int) -> None:
         """Nothing depends on the batch."""
