@@ -1,5 +1,6 @@
 """Progress for people: a bar on a terminal, a plain line now and then elsewhere."""
 
+import os
 import time
 from types import TracebackType
 from typing import Self
@@ -22,7 +23,7 @@ class Bar:
     """Of one stage, `first` of `steps` done already."""
 
     def __init__(self, name: str, steps: int, first: int) -> None:
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
         self._name, self._steps, self._first = name, steps, first
         self._begun = self._shown = time.monotonic()
         self._progress = Progress(*COLUMNS, console=self._console)

@@ -23,7 +23,8 @@ from worldsim.dynamics import Dynamics, TrunkState
 from worldsim.dynamics.matching import match
 from worldsim.dynamics.recall import Keyframes, Recall
 from worldsim.state import keyframe_tensors
-from worldsim.tokenizer import Tokenizer, to_pixels
+from worldsim.tokenizer import Tokenizer
+from worldsim.training.device import computing, device_of, fetch, fetch_pixels
 from worldsim.training.loop import take_step
 from worldsim.training.streams import Streams
 
@@ -41,30 +42,28 @@ def measure_lens(
 ) -> None:
     """Fill `recall.lens`: the one with which real pictures (T, H, W, 3) fit best onto those before
     them, where an action is held for HOLD ticks."""
-    codes = range(recall.config.num_actions)
-    pairs = [few for code in codes if len((few := _held(frames, actions, code))[0])]
+    codes, device = range(recall.config.num_actions), device_of(recall)
+    held = [_held(frames, actions, code) for code in codes]
+    pairs = [tuple(fetch_pixels(f, device) for f in few) for few in held if len(few[0])]
     errors = {}
     for lens in LENSES:
         recall.lens.fill_(lens)
-        errors[lens] = sum(_registered(recall, *few) for few in pairs)
+        with computing(device):
+            errors[lens] = sum(_registered(recall, *few) for few in pairs)
     recall.lens.fill_(min(LENSES, key=lambda lens: errors[lens]))
 
 
 def _held(
     frames: Sequence[NDArray[np.uint8]], actions: Sequence[NDArray[np.int64]], code: int
-) -> tuple[Tensor, Tensor]:
-    """Pictures (N, 3, H, W) before and after HOLD ticks of an action, N <= PAIRS."""
+) -> list[NDArray[np.uint8]]:
+    """Frames (N, H, W, 3) before and after HOLD ticks of an action, N <= PAIRS."""
     found = []
     for episode, led in enumerate(actions):
         runs = np.lib.stride_tricks.sliding_window_view(led[1:] == code, HOLD).all(axis=1)
         found += [(episode, int(t)) for t in np.flatnonzero(runs)]
     chosen = np.linspace(0, len(found) - 1, min(PAIRS, len(found))).round().astype(int)
-
-    def pictures(later: int) -> Tensor:
-        shown = [frames[e][t + later] for e, t in (found[i] for i in chosen)]
-        return to_pixels(torch.from_numpy(np.array(shown))) if shown else torch.zeros(0)
-
-    return pictures(0), pictures(HOLD)
+    places = [found[i] for i in chosen]
+    return [np.array([frames[e][t + later] for e, t in places]) for later in (0, HOLD)]
 
 
 def _registered(recall: Recall, before: Tensor, after: Tensor) -> float:
@@ -96,16 +95,18 @@ class KeyframesStage:
         trained = [p for p in recall.parameters() if p.requires_grad]
         self.optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(trained, rate)]
         self.streams = streams
+        self._device = device_of(recall)
         self._state: TrunkState | None = None
         self._kept: Keyframes | None = None
 
     def update(self, progress: float) -> dict[str, Tensor]:
         chunk = self.streams.next()
-        pixels = to_pixels(torch.from_numpy(np.asarray(chunk.arrays[0])))
-        latents = torch.from_numpy(np.asarray(chunk.arrays[1])).float()
-        actions = torch.from_numpy(np.asarray(chunk.arrays[2])).long()
+        pixels = fetch_pixels(chunk.arrays[0], self._device)
+        latents = fetch(chunk.arrays[1], self._device).float()
+        actions = fetch(chunk.arrays[2], self._device).long()
         actions[actions < 0] = self._dynamics.unknown_action
-        state, kept = self._begin(latents[:, 0], pixels[:, 0], torch.from_numpy(chunk.jumped))
+        jumped = fetch(chunk.jumped, self._device)
+        state, kept = self._begin(latents[:, 0], pixels[:, 0], jumped)
         ticks = latents.shape[1] - 1
         with torch.no_grad():
             levels = latents.new_zeros(len(latents), ticks)
@@ -168,6 +169,7 @@ class KeyframesStage:
         if not state:
             self._state = self._kept = None
             return
+        state = {k: v.to(self._device) for k, v in state.items()}
         layers = sum(name.startswith("memory.") for name in state)
         memory = tuple(state[f"memory.{i}"] for i in range(layers))
         self._state = TrunkState(memory=memory, latent=state["read"])

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from worldsim.errors import CheckpointError, TrainingError
+from worldsim.training import distributed
 from worldsim.training.bar import Bar
 from worldsim.training.checkpoint import (
     Place,
@@ -27,6 +28,7 @@ from worldsim.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from worldsim.training.device import computing, device_of
 from worldsim.training.interrupt import Interrupt
 from worldsim.training.metrics import Metrics, finite
 from worldsim.training.say import say
@@ -66,11 +68,13 @@ def fit(
     used or the last one cannot be written.
     """
     shadow = AveragedModel(stage.model, multi_avg_fn=average, use_buffers=False)
+    distributed.wait()
     place = load_checkpoint(run, stage, shadow, strict=care.strict) if care.resume else Place()
     first, in_a_row, values = place.step, 0, dict[str, float]()
     last: deque[dict[str, float | None]] = deque(maxlen=20)
     saved = watched = time.monotonic()
     with (
+        distributed.own_draws(),
         Interrupt() as interrupt,
         Bar(stage.name, steps, first) as bar,
         Metrics(run, stage.name, first) as metrics,
@@ -78,7 +82,7 @@ def fit(
         for step in range(first, steps):
             _set_rates(stage, schedule(step / steps))
             try:
-                values = {k: float(v) for k, v in stage.update(step / steps).items()}
+                values = {k: float(v) for k, v in update(stage, step / steps).items()}
                 shadow.update_parameters(stage.model)
                 in_a_row = 0
             except NotFiniteError as error:
@@ -89,6 +93,7 @@ def fit(
             place = replace(place, step=step + 1)
             last.append({"step": step, **finite(values)})
             if step % METRICS_EVERY == 0 or place.step == steps:
+                values = distributed.mean_of(values)
                 metrics.write(step, values)
                 bar.show(step, values)
             if in_a_row == MAX_SKIPPED:
@@ -97,17 +102,28 @@ def fit(
                 _give_up(run, stage, place, list(last), f"the weights of update {step} are not")
             now = time.monotonic()
             due = now - saved >= care.checkpoint_every and in_a_row == 0
-            if interrupt.asked or place.step == steps or due:
+            due, asked = distributed.from_first(due), any(distributed.all_of(interrupt.asked))
+            if asked or place.step == steps or due:
                 metrics.sync()
-                must = interrupt.asked or place.step == steps
+                must = asked or place.step == steps
                 _save(run, stage, shadow, place, must=must)
                 saved = time.monotonic()
-            if interrupt.asked:
+            if asked:
                 raise KeyboardInterrupt
-            if watch is not None and (now - watched >= care.watch_every or place.step == steps):
+            if (
+                watch is not None
+                and distributed.rank() == 0
+                and (now - watched >= care.watch_every or place.step == steps)
+            ):
                 watch(shadow.module, place.step)
                 watched = time.monotonic()
     return shadow.module
+
+
+def update(stage: Stage, progress: float) -> dict[str, Tensor]:
+    """One update of `stage`, what it makes anew being made where its model is."""
+    with computing(device_of(stage.model)):
+        return stage.update(progress)
 
 
 def schedule(progress: float, *, warmup: float = 0.02, decay: float = 0.4) -> float:
@@ -152,6 +168,7 @@ def take_step(optimizers: list[torch.optim.Optimizer], loss: Tensor, model: nn.M
     for optimizer in optimizers:
         optimizer.zero_grad()
     loss.backward()
+    loss = distributed.average_gradients(model, loss)
     length = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     if not torch.isfinite(loss) or not torch.isfinite(length):
         raise NotFiniteError(f"loss {loss.item():.4g}, gradient of length {length.item():.4g}")
@@ -162,10 +179,10 @@ def take_step(optimizers: list[torch.optim.Optimizer], loss: Tensor, model: nn.M
 def measure_rate(stage: Stage) -> float:
     """Updates per second of this machine, from a few real ones; the first two warm up."""
     for _ in range(2):
-        stage.update(0.0)
+        update(stage, 0.0)
     start = time.perf_counter()
     for progress in TRIED:
-        stage.update(progress)
+        update(stage, progress)
     return len(TRIED) / (time.perf_counter() - start)
 
 
