@@ -62,8 +62,8 @@ def together(work: Callable[[], None], count: int = 2) -> list[int]:
     return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
 
 
-def fit_quiet(run: Path, steps: int = STEPS, planned: int = STEPS) -> None:
-    """Some steps of a plan; each process writes the weights that it has at the end."""
+def fit_quiet(run: Path, steps: int = STEPS) -> None:
+    """Each process writes the weights that it has at the end."""
     run.mkdir(exist_ok=True)
     loop.METRICS_EVERY = 1
     with distributed.processes():

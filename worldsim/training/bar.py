@@ -43,12 +43,12 @@ class Bar:
         if self._console.is_terminal:
             self._progress.stop()
 
-    def show(self, step: int, values: dict[str, float]) -> None:
-        """`step` is done, with these losses."""
+    def show(self, step: int, values: dict[str, float], pace: str) -> None:
+        """`step` is done, with these losses, at this pace."""
         now = time.monotonic()
         rate = (step + 1 - self._first) / max(now - self._begun, 1e-6)  # updates per second
         losses = "  ".join(f"{k} {v:.4g}" for k, v in values.items())
-        note = f"{rate:.2f}/s  {losses}"
+        note = f"{rate:.2f}/s, {pace}  {losses}"
         self._progress.update(self._task, completed=step + 1, note=note)
         if not self._console.is_terminal and now - self._shown > PLAIN_EVERY:
             self._shown = now

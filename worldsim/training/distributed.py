@@ -102,9 +102,10 @@ def average_gradients(model: nn.Module, loss: Tensor) -> Tensor:
 
 
 @contextmanager
-def own_draws() -> Iterator[None]:
-    """Within, each process draws other random numbers; after it, all go on as the first one."""
-    if rank() > 0:
+def own_draws(*, are_new: bool) -> Iterator[None]:
+    """Within, each process draws other random numbers, unless they do so already; after it, all
+    go on as the first one."""
+    if rank() > 0 and are_new:
         torch.manual_seed(int(torch.randint(1 << 62, ())) + rank())
     yield
     if size() > 1:

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from worldsim.training.checkpoint import (
 from worldsim.training.device import computing, device_of
 from worldsim.training.interrupt import Interrupt
 from worldsim.training.metrics import Metrics, finite
+from worldsim.training.pace import Pace
 from worldsim.training.say import say
 
 AVERAGE_DECAY = 0.999
@@ -73,8 +75,9 @@ def fit(
     first, in_a_row, values = place.step, 0, dict[str, float]()
     last: deque[dict[str, float | None]] = deque(maxlen=20)
     saved = watched = time.monotonic()
+    pace = Pace(stage.model, stage.streams.frames)
     with (
-        distributed.own_draws(),
+        distributed.own_draws(are_new=first == 0),
         Interrupt() as interrupt,
         Bar(stage.name, steps, first) as bar,
         Metrics(run, stage.name, first) as metrics,
@@ -82,7 +85,8 @@ def fit(
         for step in range(first, steps):
             _set_rates(stage, schedule(step / steps))
             try:
-                values = {k: float(v) for k, v in update(stage, step / steps).items()}
+                done = pace.run(partial(update, stage, step / steps))
+                values = {k: float(v) for k, v in done.items()}
                 shadow.update_parameters(stage.model)
                 in_a_row = 0
             except NotFiniteError as error:
@@ -95,7 +99,7 @@ def fit(
             if step % METRICS_EVERY == 0 or place.step == steps:
                 values = distributed.mean_of(values)
                 metrics.write(step, values)
-                bar.show(step, values)
+                bar.show(step, values, str(pace))
             if in_a_row == MAX_SKIPPED:
                 _give_up(run, stage, place, list(last), f"{in_a_row} updates up to {step} are not")
             if in_a_row == 0 and not is_finite(stage.model):

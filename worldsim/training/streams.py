@@ -56,6 +56,11 @@ class Streams:
         self._episode = np.zeros(lanes, dtype=np.int64)
         self._start = np.full(lanes, -1, dtype=np.int64)
 
+    @property
+    def frames(self) -> int:
+        """How many are read in a chunk, by all lanes of this share."""
+        return (self._mine.stop - self._mine.start) * self._ticks
+
     def next(self) -> Chunk:
         """The next chunk of every lane."""
         lanes, ticks = len(self._episode), self._ticks

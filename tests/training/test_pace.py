@@ -1,0 +1,36 @@
+"""The pace that training prints: frames per second, and operations against the peak."""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from worldsim.training import pace as module
+from worldsim.training.pace import Pace
+
+
+def test_it_counts_products_and_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, clock = nn.Linear(8, 4), [0.0]
+    monkeypatch.setattr(module, "measure_peak", lambda device: 1024.0)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
+    pace = Pace(model, frames=10)
+
+    def update() -> float:
+        clock[0] += 0.5
+        return float(model(torch.ones(2, 8)).sum())
+
+    assert str(pace) == ""
+    same = {pace.run(update) for _ in range(4)}
+    # 2 x 8 x 4 products, twice as many operations, twice a second
+    assert str(pace) == "20 frames/s, 25% of peak"
+    assert len(same) == 1  # counting changes nothing
+
+
+def test_the_peak_is_that_of_this_device() -> None:
+    pace = Pace(nn.Linear(64, 64), frames=1)
+    model = nn.Linear(64, 64)
+    for _ in range(3):
+        pace.run(lambda: model(torch.ones(64, 64)))
+    found = re.fullmatch(r"\d+ frames/s, (\d+)% of peak", str(pace))
+    assert found and 0 <= int(found[1]) <= 100
