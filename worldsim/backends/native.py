@@ -38,14 +38,14 @@ def build() -> dict[str, bytes]:
         return {LIBRARY: library.read_bytes()}
 
 
-def build_library(library: Path, *sources: Path) -> None:
+def build_library(library: Path, source: Path) -> None:
     """C++ -> `library`, for this machine; MachineError if it cannot be built."""
     found = compiler()
     if found is None:
         raise MachineError("it needs a C++ compiler (Debian: apt-get install g++)")
     try:
         done = subprocess.run(
-            [found, *FLAGS, "-o", str(library), *map(str, sources)],
+            [found, *FLAGS, "-o", str(library), str(source)],
             capture_output=True,
             text=True,
             timeout=BUILD_SECONDS,

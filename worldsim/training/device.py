@@ -12,8 +12,8 @@ from worldsim.tokenizer import to_pixels
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the weights of `model` are."""
-    return next(model.parameters()).device
+    """Where the weights of `model` are; the CPU, if it has none."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 @contextmanager

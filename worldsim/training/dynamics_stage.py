@@ -35,7 +35,6 @@ from worldsim.training.loop import matrix_optimizers, take_step
 from worldsim.training.native import library_for
 from worldsim.training.paint import PaintLoss, part_of
 from worldsim.training.pictures import pictures_for
-from worldsim.training.speed import speed_up
 from worldsim.training.streams import Streams
 
 FREE_FROM, FREE_FULL = 0.05, 1.0  # of the way: some lanes run free, for longer and longer
@@ -90,11 +89,8 @@ class DynamicsStage:
         self.optimizers = matrix_optimizers(dynamics, rate, inside=("layers.",))
         self.streams = streams
         self._device, self._precision = device_of(dynamics), precision
-        library = library_for(self._device) if native else None
         size = tokenizer.config.height, tokenizer.config.width
-        self._pictures = pictures_for(library, size)
-        if library is not None:
-            speed_up(dynamics, library)
+        self._pictures = pictures_for(library_for(self._device) if native else None, size)
         self._paint = PaintLoss(self._device, precision=precision)
         self._consistency = consistency
         self._lanes: Lanes | None = None

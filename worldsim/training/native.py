@@ -1,14 +1,14 @@
-"""Parts of an update in C++, compiled when training begins, which takes two seconds.
+"""Parts of an update in C++, compiled when training begins, which takes a second.
 
-Eager torch spends most of an update on thousands of small operations that each walk over memory.
-What is in these sources walks over it once. Without a compiler, torch does everything.
+Eager torch walks over a batch of pictures with every operation; what is in this source walks over
+it once. Without a compiler, torch does everything.
 """
 
 import ctypes
 import functools
 import tempfile
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,9 +17,7 @@ from worldsim.backends.native import build_library
 from worldsim.errors import MachineError
 from worldsim.training.say import say
 
-SOURCES = tuple(
-    Path(__file__).parent / name for name in ("pictures.cpp", "attention.cpp", "scan.cpp")
-)
+SOURCE = Path(__file__).parent / "pictures.cpp"
 
 
 class Library:
@@ -28,9 +26,6 @@ class Library:
     def __init__(self, path: Path) -> None:
         self._functions: Any = ctypes.CDLL(str(path))
         self._functions.worldsim_motion_loss.restype = ctypes.c_double
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self  # code has no state of its own
 
     def call(self, name: str, *arguments: Tensor | int) -> Any:
         """Run a function, by its name without worldsim_."""
@@ -43,15 +38,15 @@ class Library:
 
 def library_for(device: torch.device) -> Library | None:
     """The library, for a CPU; says so if it cannot be had."""
-    return _built(SOURCES) if device.type == "cpu" else None
+    return _built(SOURCE) if device.type == "cpu" else None
 
 
 @functools.cache
-def _built(sources: tuple[Path, ...]) -> Library | None:
+def _built(source: Path) -> Library | None:
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "training.so")
-            build_library(path, *sources)
+            build_library(path, source)
             return Library(path)
     except (MachineError, OSError) as error:
         say(f"training is slower than it could be: {error}")

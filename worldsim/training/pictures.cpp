@@ -220,6 +220,22 @@ void worldsim_errors(const float *from, const float *to, float *error, int64_t n
     }
 }
 
+// planes (n, rows, columns) -> each place the mean of itself and its neighbours, borders repeated
+void worldsim_smoothed(const float *from, float *to, int64_t n, int64_t rows, int64_t columns) {
+    std::vector<float> line(columns + 2);
+    for (int64_t i = 0; i < n; ++i, from += rows * columns, to += rows * columns)
+        for (int64_t y = 0; y < rows; ++y) {
+            const float *above = from + std::max<int64_t>(y - 1, 0) * columns;
+            const float *here = from + y * columns;
+            const float *below = from + std::min(y + 1, rows - 1) * columns;
+            for (int64_t x = 0; x < columns; ++x) line[x + 1] = above[x] + here[x] + below[x];
+            line[0] = line[1];
+            line[columns + 1] = line[columns];
+            for (int64_t x = 0; x < columns; ++x)
+                to[y * columns + x] = (line[x] + line[x + 1] + line[x + 2]) / 9;
+        }
+}
+
 // L1 of those pictures (n, channels, height, width) that are chosen, and of their averages over
 // squares of 2, 4 and 8 pixels, each divided by how many there are; sides are multiples of 8.
 // gradient: of `moved`, zero where not chosen. Not a number if none is.

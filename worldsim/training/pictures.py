@@ -77,12 +77,12 @@ class NativePictures(Pictures):
 
     def match(self, before: Tensor, picture: Tensor, grid: tuple[int, int]) -> Tensor:
         gray, wanted = self._halved(before), self._halved(picture)
-        return best_of(self._errors(gray, wanted, REACH, block_of(wanted, grid)))
+        return best_of(self._smoothed(gray, wanted, grid))
 
     def match_along(self, pictures: Tensor, grid: tuple[int, int]) -> Tensor:
         gray = self._halved(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
         before, after = gray[:, :-1].flatten(0, 1), gray[:, 1:].flatten(0, 1)
-        best = best_of(self._errors(before, after, REACH, block_of(gray, grid)))
+        best = best_of(self._smoothed(before, after, grid))
         return best.unflatten(0, (len(pictures), -1))
 
     def motion_loss(self, moved: Tensor, real: Tensor, chosen: Tensor) -> Tensor:
@@ -100,6 +100,13 @@ class NativePictures(Pictures):
         gray = picture.new_empty(n, 1, height // 2, width // 2)
         self._library.call("halved", picture, gray, n, height, width)
         return gray
+
+    def _smoothed(self, gray: Tensor, wanted: Tensor, grid: tuple[int, int]) -> Tensor:
+        errors = self._errors(gray, wanted, REACH, block_of(wanted, grid))
+        smooth = torch.empty_like(errors)
+        planes, (rows, columns) = errors.shape[0] * errors.shape[1], errors.shape[2:]
+        self._library.call("smoothed", errors, smooth, planes, rows, columns)
+        return smooth
 
     def _errors(
         self, moved: Tensor, real: Tensor, reach: tuple[int, int], block: tuple[int, int]
