@@ -98,7 +98,8 @@ def average_gradients(model: nn.Module, loss: Tensor) -> Tensor:
     mean, *shared = (flat / size()).to(loss.device).split([1, *(p.numel() for p in weights)])
     for p, gradient in zip(weights, shared, strict=True):
         p.grad = gradient.view_as(p).to(p.dtype)
-    return mean[0]
+    total: Tensor = mean[0]
+    return total
 
 
 @contextmanager
