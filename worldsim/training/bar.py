@@ -48,7 +48,7 @@ class Bar:
         now = time.monotonic()
         rate = (step + 1 - self._first) / max(now - self._begun, 1e-6)  # updates per second
         losses = "  ".join(f"{k} {v:.4g}" for k, v in values.items())
-        note = f"{rate:.2f}/s, {pace}  {losses}"
+        note = "  ".join(filter(None, (f"{rate:.2f}/s", pace, losses)))
         self._progress.update(self._task, completed=step + 1, note=note)
         if not self._console.is_terminal and now - self._shown > PLAIN_EVERY:
             self._shown = now
