@@ -85,7 +85,7 @@ def fit(
         for step in range(first, steps):
             _set_rates(stage, schedule(step / steps))
             try:
-                done = pace.run(partial(update, stage, step / steps))
+                done = pace.run(step, partial(update, stage, step / steps))
                 values = {k: float(v) for k, v in done.items()}
                 shadow.update_parameters(stage.model)
                 in_a_row = 0

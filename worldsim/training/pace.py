@@ -1,8 +1,9 @@
 """How fast a stage learns: frames per second, and the share of what the processor could do.
 
-The operations of matrix products and convolutions are counted in one update of some hundred, which
-counting makes slower but not different; they are set against bfloat16 products of large matrices,
-measured on the same device. Native parts (native.py) are not counted.
+The operations of matrix products and convolutions are counted in one update of some hundred, and set
+against bfloat16 products of large matrices, measured on the same device. Counting changes the last
+digits of an update, so it is the same updates that are counted however often a run stops. Native
+parts (native.py) are not counted.
 """
 
 import time
@@ -25,14 +26,13 @@ class Pace:
     def __init__(self, model: torch.nn.Module, frames: int) -> None:
         """`frames` per update."""
         self._device, self._frames = device_of(model), frames
-        self._updates, self._timed, self._seconds = 0, 0, 0.0
+        self._timed, self._seconds = 0, 0.0
         self._operations = 0
         self._peak: float | None = None  # per second
 
-    def run(self, update: Callable[[], T]) -> T:
-        """`update()`, counted or timed."""
-        self._updates += 1
-        if self._updates % COUNT_EVERY == 2:  # the first one has nothing to carry on yet
+    def run(self, step: int, update: Callable[[], T]) -> T:
+        """`update()`, number `step` of the stage, counted or timed."""
+        if step % COUNT_EVERY == 1:  # the first one has nothing to carry on yet
             with FlopCounterMode(display=False) as counter:
                 done = update()
             self._operations = int(counter.get_total_flops())
