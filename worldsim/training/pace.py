@@ -1,9 +1,9 @@
 """How fast a stage learns: frames per second, and the share of what the processor could do.
 
-The operations of matrix products and convolutions are counted in one update of some hundred, and set
-against bfloat16 products of large matrices, measured on the same device. Counting changes the last
-digits of an update, so it is the same updates that are counted however often a run stops. Native
-parts (native.py) are not counted.
+The operations of matrix products and convolutions are counted in one update of some hundred, and
+set against bfloat16 products of large matrices, measured on the same device. Counting changes the
+last digits of an update, so it is the same updates that are counted however often a run stops.
+Native parts (native.py) are not counted.
 """
 
 import time
