@@ -29,6 +29,15 @@ def measure_floors(device: str) -> dict[str, float]:
     return found
 
 
+def measure_peak(device: torch.device) -> float:
+    """Best bfloat16 matrix products of `device`, operations per second, in a fifth of a second."""
+    side = SIDE[device.type]
+    a, b = (torch.ones(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    out = torch.empty_like(a)
+    found = samples(lambda: torch.mm(a, b, out=out), str(device), SECONDS / 5)
+    return 2.0 * side**3 / min(found)
+
+
 def best(work: Callable[[], object], device: str) -> float:
     """Seconds of the fastest of many runs of `work`, which nothing disturbed."""
     return min(samples(work, device, SECONDS))

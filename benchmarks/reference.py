@@ -1,7 +1,7 @@
 """The plain loop that the training of the dynamics is measured against.
 
-The same model, losses and optimizers; but every product in float32, attention as torch offers it,
-and the frames of every update encoded when they are needed. Nothing is compiled on either side.
+The same model, losses and optimizers; but every product in float32, attention and what is done with
+pictures as torch offers it, and the frames of every update encoded when they are needed.
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def plain_stage(dynamics: Dynamics, tokenizer: Tokenizer, streams: Streams) -> D
     """A stage in float32 that encodes as it goes; update it within `plainly`."""
     device = next(dynamics.parameters()).device
     encoding: Any = Encoding(streams, tokenizer, device)
-    return DynamicsStage(dynamics, tokenizer, encoding, precision=torch.float32)
+    return DynamicsStage(dynamics, tokenizer, encoding, precision=torch.float32, native=False)
 
 
 @contextmanager

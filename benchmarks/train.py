@@ -29,6 +29,7 @@ from worldsim.training.begin import begin_model, prepare_footage
 from worldsim.training.checkpoint import Stage
 from worldsim.training.dynamics_stage import DynamicsStage
 from worldsim.training.latents import encode_footage
+from worldsim.training.loop import update
 from worldsim.training.presets import PRESETS, Preset
 from worldsim.training.streams import Chunk, Streams
 
@@ -119,9 +120,9 @@ def alternate(
             begun = time.perf_counter()
             if stage is plain:
                 with plainly():
-                    loss = float(stage.update(PROGRESS)["loss"])
+                    loss = float(update(stage, PROGRESS)["loss"])
             else:
-                loss = float(stage.update(PROGRESS)["loss"])
+                loss = float(update(stage, PROGRESS)["loss"])
             samples[name].append(1e3 * (time.perf_counter() - begun))
             losses[name].append(round(loss, 5))
         count += 1
@@ -153,8 +154,8 @@ def difference(here: Sequence[float], plain: Sequence[float]) -> dict[str, float
 def count_flops(stage: Stage) -> int:
     """Operations of the matrix products and convolutions of one update, forward and backward; the
     second one, as the first one has no lanes that run free yet."""
-    stage.update(PROGRESS)
+    update(stage, PROGRESS)
     # as plain matrix products, attention without gradients is counted as well
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        stage.update(PROGRESS)
+        update(stage, PROGRESS)
     return int(counter.get_total_flops())

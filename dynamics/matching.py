@@ -22,16 +22,29 @@ def match(before: Tensor, picture: Tensor, grid: tuple[int, int]) -> Tensor:
     of tokens down and across -> (B, 3, h, w): per cell the flow (x, then y, in pixels, as
     `carry` takes it) and the L1 error that is left."""
     gray, wanted = (halved(x) for x in (before, picture))
-    height, width = gray.shape[-2:]
-    cells = (CELLS * grid[0], CELLS * grid[1])
-    block = (height // cells[0], width // cells[1])
-    (down, across), across_all = REACH, 2 * REACH[1] + 1
+    block = block_of(wanted, grid)
     # one row of shifts at a time: few operations, and what is between them stays in the cache
     rows = (F.avg_pool2d((moved - wanted).abs(), block) for moved in _shifted_rows(gray, REACH))
     errors = torch.cat(list(rows), dim=1)
-    errors = F.avg_pool2d(F.pad(errors, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    y = torch.arange(-down, down + 1, device=gray.device)
-    x = torch.arange(-across, across + 1, device=gray.device)
+    return best_of(smoothed(errors))
+
+
+def block_of(gray: Tensor, grid: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a cell in a halved picture (.., h, w)."""
+    return gray.shape[-2] // (CELLS * grid[0]), gray.shape[-1] // (CELLS * grid[1])
+
+
+def smoothed(errors: Tensor) -> Tensor:
+    """(B, M, h, w), each cell the mean of itself and its neighbours."""
+    return F.avg_pool2d(F.pad(errors, (1, 1, 1, 1), mode="replicate"), 3, 1)
+
+
+def best_of(errors: Tensor) -> Tensor:
+    """L1 per cell after each shift, row by row, smoothed, (B, M, h, w) -> what `match` says of
+    it."""
+    (down, across), across_all = REACH, 2 * REACH[1] + 1
+    y = torch.arange(-down, down + 1, device=errors.device)
+    x = torch.arange(-across, across + 1, device=errors.device)
     cost = errors + NEARER * (y.abs()[:, None] + x.abs()).flatten().view(-1, 1, 1)
     best = cost.argmin(dim=1)
     row, column = best // across_all, best % across_all

@@ -21,7 +21,7 @@ from worldsim.dynamics.latent_actions import LatentActions, choose, cost_volume
 from worldsim.evaluation import tables
 from worldsim.tokenizer import Tokenizer, TokenizerConfig, to_pixels
 from worldsim.training.actions_stage import ActionsStage
-from worldsim.training.exercises import motion_loss
+from worldsim.training.pictures import motion_loss
 from worldsim.training.streams import Streams
 
 CODES, UPDATES = 4, 60

@@ -6,6 +6,7 @@ import torch
 
 from worldsim.benchmarks.gpu import random_world, shrunken
 from worldsim.training.dynamics_stage import DynamicsStage
+from worldsim.training.loop import update
 from worldsim.training.presets import PRESETS
 from worldsim.training.streams import Streams
 from worldsim.training.tokenizer_stage import TokenizerStage
@@ -25,13 +26,13 @@ def learn_and_play(name: str, device: str) -> None:
     batch = {"lanes": 2, "ticks": 4, "jump": 0.1, "seed": 0}
     before = {k: v.clone() for k, v in model.dynamics.state_dict().items()}
 
-    painted = TokenizerStage(model.tokenizer, Streams([frames], **batch)).update(0.5)
+    painted = update(TokenizerStage(model.tokenizer, Streams([frames], **batch)), 0.5)
     stage = DynamicsStage(
         model.dynamics, model.tokenizer, Streams([frames, latents, actions], **batch)
     )
-    losses = [stage.update(0.5) for _ in range(2)][-1]
+    losses = [update(stage, 0.5) for _ in range(2)][-1]
     stage.load_state_dict({k: v.cpu() for k, v in stage.state_dict().items()})
-    stage.update(0.5)
+    update(stage, 0.5)
     model.eval().requires_grad_(False)
     state = world.reset(frames=frames[0][:3], seed=1)
     after, out = world.step(state, 1)

@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from worldsim.training import commit, loop
 from worldsim.training.metrics import read_metrics
+from worldsim.training.native import library_for
 from worldsim.training.run import train
 
 FIXTURE = Path(__file__).parents[1] / "data" / "doom-hall"
@@ -82,6 +84,7 @@ def every_update_is_measured() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run."""
+    library_for(torch.device("cpu"))  # once, not in every fork
     run = tmp_path_factory.mktemp("runs") / "whole"
     assert ended(forked(lambda: go(run, resume=False))) == 0
     return run

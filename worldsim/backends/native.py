@@ -32,20 +32,28 @@ def compiler() -> str | None:
 
 def build() -> dict[str, bytes]:
     """The library, by file name; MachineError if it cannot be built."""
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder, LIBRARY)
+        build_library(library, SOURCE)
+        return {LIBRARY: library.read_bytes()}
+
+
+def build_library(library: Path, source: Path) -> None:
+    """C++ -> `library`, for this machine; MachineError if it cannot be built."""
     found = compiler()
     if found is None:
         raise MachineError("it needs a C++ compiler (Debian: apt-get install g++)")
-    with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder, LIBRARY)
+    try:
         done = subprocess.run(
-            [found, *FLAGS, "-o", str(library), str(SOURCE)],
+            [found, *FLAGS, "-o", str(library), str(source)],
             capture_output=True,
             text=True,
             timeout=BUILD_SECONDS,
         )
-        if done.returncode:
-            raise MachineError(f"{found} failed: {done.stderr.strip()[:200]}")
-        return {LIBRARY: library.read_bytes()}
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MachineError(f"{found} failed: {error}") from error
+    if done.returncode:
+        raise MachineError(f"{found} failed: {done.stderr.strip()[:200]}")
 
 
 class NativeUpdate:

@@ -4,7 +4,7 @@
               -> moved picture, latent, features, news, flow; the noise after the first flow step;
               where the slots go
     refine    noisy, clock, features, latent, action   -> the noisy latent, a flow step later
-    recall    latent, which tokens are new             -> the latent, with what a keyframe shows there
+    recall    latent, which tokens are new   -> the latent, with what a keyframe shows there
     paint     latent, moved latent, moved picture, latent before
               -> the next picture, its bytes, and how little it follows from the one before
     hear      what was heard, latent, action, chance   -> samples, what is heard

@@ -61,9 +61,10 @@ class Train:
             raise ValueError("--actions few and --labels DIR belong together")
 
     def run(self) -> int:
-        from worldsim.runtime import prepare
+        from worldsim.runtime import keep_memory, prepare
 
         prepare(threads=self.threads)
+        keep_memory()
         from worldsim.training.run import train
 
         train(

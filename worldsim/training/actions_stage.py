@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from worldsim.dynamics.latent_actions import LatentActions, choose, cost_volume, usage_loss
-from worldsim.tokenizer import Tokenizer, to_pixels
-from worldsim.training.device import computing, device_of, fetch, lowered
-from worldsim.training.exercises import motion_loss
+from worldsim.tokenizer import Tokenizer
+from worldsim.training.device import device_of, fetch, fetch_pixels, lowered
 from worldsim.training.loop import matrix_optimizers, take_step
+from worldsim.training.pictures import motion_loss
 from worldsim.training.streams import Streams
 
 USAGE_WEIGHT = 0.01  # of the use of all codes, against pictures and latents
@@ -36,12 +36,8 @@ class ActionsStage:
         self._device = device_of(model)
 
     def update(self, progress: float) -> dict[str, Tensor]:
-        with computing(self._device):
-            return self._update()
-
-    def _update(self) -> dict[str, Tensor]:
         chunk = self.streams.next()
-        pixels = to_pixels(fetch(chunk.arrays[0], self._device))
+        pixels = fetch_pixels(chunk.arrays[0], self._device)
         latents = fetch(chunk.arrays[1], self._device).float()
         before, latent, after = (latents[:, i : i + latents.shape[1] - 2] for i in range(3))
         losses = self.losses(

@@ -1,5 +1,6 @@
 """Progress for people: a bar on a terminal, a plain line now and then elsewhere."""
 
+import os
 import time
 from types import TracebackType
 from typing import Self
@@ -22,7 +23,7 @@ class Bar:
     """Of one stage, `first` of `steps` done already."""
 
     def __init__(self, name: str, steps: int, first: int) -> None:
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
         self._name, self._steps, self._first = name, steps, first
         self._begun = self._shown = time.monotonic()
         self._progress = Progress(*COLUMNS, console=self._console)
@@ -42,12 +43,12 @@ class Bar:
         if self._console.is_terminal:
             self._progress.stop()
 
-    def show(self, step: int, values: dict[str, float]) -> None:
-        """`step` is done, with these losses."""
+    def show(self, step: int, values: dict[str, float], pace: str) -> None:
+        """`step` is done, with these losses, at this pace."""
         now = time.monotonic()
         rate = (step + 1 - self._first) / max(now - self._begun, 1e-6)  # updates per second
         losses = "  ".join(f"{k} {v:.4g}" for k, v in values.items())
-        note = f"{rate:.2f}/s  {losses}"
+        note = "  ".join(filter(None, (f"{rate:.2f}/s", pace, losses)))
         self._progress.update(self._task, completed=step + 1, note=note)
         if not self._console.is_terminal and now - self._shown > PLAIN_EVERY:
             self._shown = now

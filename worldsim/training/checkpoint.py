@@ -5,6 +5,8 @@ RUN/checkpoints/STAGE/step-00001234/ holds, next to its manifest (worldsim/train
     model, ema, optimizer   .safetensors   weights, their average, moments
     carried, rng            .safetensors   what passes from update to update; random generators
     data, trainer           .json          where in the footage; step, rates, code version
+
+Of several processes (distributed.py) each has a `carried` and an `rng`: carried-1, ..
 """
 
 from collections.abc import Mapping
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 from worldsim import __version__
 from worldsim.errors import CheckpointError
+from worldsim.training import distributed
 from worldsim.training.commit import Parts, clean, commit, newest, read
 from worldsim.training.randomness import random_state, set_random_state
 from worldsim.training.say import say
@@ -37,13 +40,14 @@ class Stage(Protocol):
         """What is trained, averaged and saved."""
 
     def update(self, progress: float) -> dict[str, Tensor]:
-        """One optimization step, `progress` of the way (0..1) through; its losses, detached."""
+        """One optimization step, `progress` of the way (0..1) through; its losses, detached. Call
+        it through `loop.update`: what it makes anew is for the device that is the current one."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """What passes from update to update, beside model, optimizers and streams."""
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """The inverse of `state_dict`."""
+        """The inverse of `state_dict`, from tensors that may be on another device."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +70,10 @@ def save_checkpoint(run: Path, stage: Stage, shadow: nn.Module, place: Place) ->
         "model": _owned(stage.model.state_dict()),
         "ema": _owned(shadow.state_dict()),
         "optimizer": _owned(moments(stage.optimizers)),
-        "carried": _owned(stage.state_dict()),
-        "rng": random_state(),
     }
+    own = ({k: v.cpu() for k, v in _owned(stage.state_dict()).items()}, random_state())
+    for rank, (carried, rng) in enumerate(distributed.all_of(own)):
+        tensors |= {_of("carried", rank): carried, _of("rng", rank): rng}
     trainer = {
         "format_version": FORMAT_VERSION,
         "stage": stage.name,
@@ -76,11 +81,14 @@ def save_checkpoint(run: Path, stage: Stage, shadow: nn.Module, place: Place) ->
         "skipped": place.skipped,
         "code_version": __version__,
         "torch_version": torch.__version__,
-        "world_size": 1,
+        "world_size": distributed.size(),
         "param_groups": [_settings(optimizer) for optimizer in stage.optimizers],
     }
     notes = {"trainer": trainer, "data": stage.streams.position()}
-    return commit(stage_folder(run, stage), place.step, Parts(tensors, notes))
+    folder = stage_folder(run, stage)
+    if distributed.rank() == 0:
+        return commit(folder, place.step, Parts(tensors, notes))
+    return folder
 
 
 def load_checkpoint(run: Path, stage: Stage, shadow: nn.Module, *, strict: bool = False) -> Place:
@@ -89,7 +97,8 @@ def load_checkpoint(run: Path, stage: Stage, shadow: nn.Module, *, strict: bool 
     Raises CheckpointError if none does, if the newest does not and `strict`, or if it was made
     by another configuration.
     """
-    clean(stage_folder(run, stage))
+    with distributed.first_alone():
+        clean(stage_folder(run, stage))
     folder = newest(stage_folder(run, stage), strict=strict)
     if folder is None:
         return Place()
@@ -101,6 +110,12 @@ def load_checkpoint(run: Path, stage: Stage, shadow: nn.Module, *, strict: bool 
             raise CheckpointError(
                 f"{folder}: format_version is {version}, this worldsim reads {FORMAT_VERSION}"
             )
+        if trainer["world_size"] != distributed.size():
+            count = trainer["world_size"]
+            raise CheckpointError(
+                f"{folder}: made by {count} processes, this run has {distributed.size()}; "
+                f"go on with {count}"
+            )
         _refuse_infinite(folder, {**parts.tensors["model"], **parts.tensors["ema"]})
         stage.model.load_state_dict(parts.tensors["model"])
         shadow.load_state_dict(parts.tensors["ema"])
@@ -108,14 +123,20 @@ def load_checkpoint(run: Path, stage: Stage, shadow: nn.Module, *, strict: bool 
         for optimizer, settings in zip(stage.optimizers, trainer["param_groups"], strict=True):
             for group, then in zip(optimizer.param_groups, settings, strict=True):
                 group.update(then)
-        stage.load_state_dict(dict(parts.tensors["carried"]))
+        rank = distributed.rank()
+        stage.load_state_dict(dict(parts.tensors[_of("carried", rank)]))
         if not stage.streams.seek(parts.notes["data"]):
             say(f"{folder}: the footage has changed since; every lane starts somewhere new")
-        set_random_state(dict(parts.tensors["rng"]))
+        set_random_state(dict(parts.tensors[_of("rng", rank)]))
         return Place(step=int(trainer["step"]), skipped=int(trainer["skipped"]))
     except (RuntimeError, KeyError, TypeError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{folder}: made by another configuration: {reason}") from error
+
+
+def _of(part: str, rank: int) -> str:
+    """The file of a part that every process has one of."""
+    return f"{part}-{rank}" if rank else part
 
 
 def is_finite(model: nn.Module) -> bool:

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from worldsim.tokenizer.features import Features
+from worldsim.training.device import device_of, fetch
 
 Kind = Literal["matched", "band", "naive"]
 WEIGHT = 0.1
@@ -58,19 +59,21 @@ class Consistency:
         episodes = random.choice(len(frames), EXAMPLES, p=lengths / lengths.sum())
         ticks = [int(random.integers(1, lengths[e] + 1)) for e in episodes]
         pairs = list(zip(episodes.tolist(), ticks, strict=True))
-        before = torch.from_numpy(np.stack([frames[e][t - 1] for e, t in pairs]))
-        after = torch.from_numpy(np.stack([frames[e][t] for e, t in pairs]))
-        told = torch.tensor([int(actions[e][t]) for e, t in pairs])
+        device = device_of(phi)
+        before = fetch(np.stack([frames[e][t - 1] for e, t in pairs]), device)
+        after = fetch(np.stack([frames[e][t] for e, t in pairs]), device)
+        told = fetch(np.array([int(actions[e][t]) for e, t in pairs]), device)
         with torch.inference_mode():
             change = torch.cat(
                 [phi(b) - phi(a) for a, b in zip(before.split(32), after.split(32), strict=True)]
             )
         length = change.norm(dim=-1).clone()
-        bands = length.quantile(torch.tensor(QUANTILES)).repeat(num_actions + 1, 1)
+        quantiles = length.new_tensor(QUANTILES)
+        bands = length.quantile(quantiles).repeat(num_actions + 1, 1)
         for action in range(num_actions):
             own = length[told == action]
             if len(own) >= FEW:
-                bands[action] = own.quantile(torch.tensor(QUANTILES))
+                bands[action] = own.quantile(quantiles)
         scale = max(float(length.square().mean()), 1e-6)
         return cls(kind, phi, scale, bands[:, 0].clone(), bands[:, 1].clone())
 

@@ -22,6 +22,7 @@ from worldsim.folder import WorldConfig, write_world
 from worldsim.model import WorldModel
 from worldsim.motion import motion_of_codes
 from worldsim.tokenizer.features import Features
+from worldsim.training import distributed
 from worldsim.training.actions_stage import ActionsStage
 from worldsim.training.card import write_card
 from worldsim.training.checkpoint import Stage
@@ -74,7 +75,9 @@ class Course:
             plan = plan_from_steps(steps, shares)
         else:
             plan = plan_from_minutes(minutes or self.preset.minutes, shares, self._rates(shares))
-        plan.write(self.run)
+        plan = distributed.from_first(plan)
+        if distributed.rank() == 0:
+            plan.write(self.run)
         return plan
 
     def train(self, plan: Plan, care: Care) -> Path:
@@ -91,7 +94,8 @@ class Course:
                 watch=strips.tokenizer,
             )
             tokenizer.load_state_dict(averaged.state_dict())
-        latents = encode_footage(tokenizer, self.footage, self.run / "latents")
+        with distributed.first_alone():
+            latents = encode_footage(tokenizer, self.footage, self.run / "latents")
         told = self._learn_actions(plan, latents, care)
         if self.model.keyframes is not None and self.model.keyframes.is_empty:
             self.model.keyframes.choose(latents)
@@ -221,7 +225,9 @@ class Course:
 
     def _streams(self, sources: list[Any], batches: Batches) -> Streams:
         label = self.footage.fingerprint
-        return Streams(sources, **asdict(batches), seed=self.seed, footage=label)
+        share = distributed.rank(), distributed.size()
+        batches = replace(batches, lanes=batches.lanes * distributed.size())
+        return Streams(sources, **asdict(batches), seed=self.seed, footage=label, share=share)
 
     def _write(self, plan: Plan, seconds: float) -> Path:
         entry = {
@@ -237,6 +243,8 @@ class Course:
         kept = {k: v for k, v in self.config.training.items() if k != "measured"}
         config = replace(self.config, start_actions=led, training={**kept, "history": history})
         folder = self.run / "world"
+        if distributed.rank() > 0:
+            return folder
         write_world(folder, config, self.model)
         write_start(folder / "start.mkv", start, config.fps)
         write_card(folder, config)

@@ -8,10 +8,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from worldsim.tokenizer import to_pixels
+
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the weights of `model` are."""
-    return next(model.parameters()).device
+    """Where the weights of `model` are; the CPU, if it has none."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 @contextmanager
@@ -31,3 +33,10 @@ def lowered(device: torch.device, precision: torch.dtype) -> torch.autocast:
 def fetch(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
     """An array as a tensor on `device`."""
     return torch.from_numpy(np.asarray(array)).to(device)
+
+
+def fetch_pixels(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
+    """Frames uint8 (..., H, W, 3) as pixels (..., 3, H, W) in [-1, 1] on `device`, in that order in
+    memory, too: what comes after is several times as fast."""
+    frames = fetch(array, device).movedim(-1, -3).contiguous()
+    return to_pixels(frames.movedim(-3, -1))

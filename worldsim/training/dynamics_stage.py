@@ -23,17 +23,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from worldsim.dynamics import Dynamics, TrunkState
-from worldsim.dynamics.matching import match
 from worldsim.dynamics.objects import Objects
-from worldsim.tokenizer import Tokenizer, to_pixels
+from worldsim.tokenizer import Tokenizer
 from worldsim.tokenizer.losses import reconstruction_loss
 from worldsim.training.consistency import WEIGHT as CONSIST_WEIGHT
 from worldsim.training.consistency import Consistency
-from worldsim.training.device import computing, device_of, fetch, lowered
-from worldsim.training.exercises import Frames, exercise, motion_loss, news_loss
+from worldsim.training.device import device_of, fetch, fetch_pixels, lowered
+from worldsim.training.exercises import Frames, exercise, news_loss
 from worldsim.training.lanes import Lanes
 from worldsim.training.loop import matrix_optimizers, take_step
+from worldsim.training.native import library_for
 from worldsim.training.paint import PaintLoss, part_of
+from worldsim.training.pictures import pictures_for
 from worldsim.training.streams import Streams
 
 FREE_FROM, FREE_FULL = 0.05, 1.0  # of the way: some lanes run free, for longer and longer
@@ -76,9 +77,11 @@ class DynamicsStage:
         rate: float = 2e-3,
         precision: torch.dtype = torch.bfloat16,
         consistency: Consistency | None = None,
+        native: bool = True,
     ) -> None:
         """`streams` yields frames uint8, latents, and actions; neither `tokenizer` nor `objects`,
-        which the head reads if there are any, are trained. Products are computed in `precision`."""
+        which the head reads if there are any, are trained. Products are computed in `precision`;
+        some parts are `native` where that can be."""
         self.model = self._dynamics = dynamics
         # what is not trained is rounded once, not in every call; the numbers are the same
         self._tokenizer = copy.deepcopy(tokenizer).to(precision).requires_grad_(False)
@@ -86,17 +89,15 @@ class DynamicsStage:
         self.optimizers = matrix_optimizers(dynamics, rate, inside=("layers.",))
         self.streams = streams
         self._device, self._precision = device_of(dynamics), precision
+        size = tokenizer.config.height, tokenizer.config.width
+        self._pictures = pictures_for(library_for(self._device) if native else None, size)
         self._paint = PaintLoss(self._device, precision=precision)
         self._consistency = consistency
         self._lanes: Lanes | None = None
 
     def update(self, progress: float) -> dict[str, Tensor]:
-        with computing(self._device):
-            return self._update(progress)
-
-    def _update(self, progress: float) -> dict[str, Tensor]:
         chunk = self.streams.next()
-        pixels = to_pixels(fetch(chunk.arrays[0], self._device))
+        pixels = fetch_pixels(chunk.arrays[0], self._device)
         latents = fetch(chunk.arrays[1], self._device).float()
         actions = fetch(chunk.arrays[2], self._device).long()
         actions[actions < 0] = self._dynamics.unknown_action
@@ -165,8 +166,8 @@ class DynamicsStage:
         noise = torch.randn_like(latents[:, :-1])
         seen = latents[:, :-1] + level.view(-1, 1, 1, 1) * noise
         shown = pixels[:, :-1].clone()
-        noised = level.nonzero()[:, 0]
-        shown[noised] = _blur(shown[noised], level[noised].view(-1, 1, 1, 1, 1) / CONTEXT_NOISE)
+        for lane in level.nonzero()[:, 0].tolist():
+            shown[lane] = _blur(shown[lane], level[lane] / CONTEXT_NOISE)
         age = torch.zeros(count, ticks, dtype=torch.int64)
         first = lanes.motion[:, None]
         lanes.latent, lanes.picture = lanes.latent.clone(), lanes.picture.clone()
@@ -183,8 +184,8 @@ class DynamicsStage:
                 lanes, state, known[:, begin:], actions[:, begin:]
             )
             age[rows, begin:] = torch.arange(ticks - begin)
-        later = self._match(shown[:, :-1].flatten(0, 1), shown[:, 1:].flatten(0, 1))
-        motions = torch.cat([first, later.unflatten(0, (count, ticks - 1))], dim=1)
+        later = self._pictures.match_along(shown, self._tokenizer.config.grid)
+        motions = torch.cat([first, later], dim=1)
         return Context(seen, shown, motions, level[:, None].expand(count, ticks), age)
 
     @torch.no_grad()
@@ -223,7 +224,7 @@ class DynamicsStage:
                 before,
                 motion,
                 actions[rows, t + 1],
-                partial(self._tokenizer.move, picture),
+                partial(self._move, picture),
                 noise=None if is_mean else torch.randn_like(latent),
                 steps=SAMPLE_STEPS,
             )
@@ -246,7 +247,7 @@ class DynamicsStage:
             before.flatten(0, 1),
             context.motions.flatten(0, 1),
             chosen,
-            partial(self._tokenizer.move, context.pictures.flatten(0, 1)),
+            partial(self._move, context.pictures.flatten(0, 1)),
         )
         return Frames(moved, chosen, context.levels.flatten())
 
@@ -290,7 +291,7 @@ class DynamicsStage:
         painted = self._decode(frames.pick(rows), lesson.predicted[rows])
         losses = {
             "latent": lesson.error.mean(),
-            "moved": motion_loss(frames.moved.picture[near], real[near]),
+            "moved": self._pictures.motion_loss(frames.moved.picture, real, near),
             "paint": reconstruction_loss(painted, real[rows]),
         }
         rows = torch.randperm(len(real))[:PICTURES]
@@ -311,7 +312,9 @@ class DynamicsStage:
             rows = rows[torch.randperm(len(rows))[:NEWS]]
             if len(rows):
                 part = frames.pick(rows)
-                losses["news"] = losses["news"] + news_loss(part.moved, real[rows], free=free)
+                losses["news"] = losses["news"] + news_loss(
+                    part.moved, real[rows], self._pictures, free=free
+                )
         losses["loss"] = (
             losses["latent"]
             + MOVED_WEIGHT * losses["moved"]
@@ -329,7 +332,13 @@ class DynamicsStage:
 
     @torch.no_grad()
     def _match(self, before: Tensor, picture: Tensor) -> Tensor:
-        return match(before, picture, self._tokenizer.config.grid)
+        return self._pictures.match(before, picture, self._tokenizer.config.grid)
+
+    def _move(self, picture: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Tokenizer.move`."""
+        moved = self._pictures.move(picture, flow)
+        with torch.no_grad():  # rounded before it is rearranged: half the bytes, the same numbers
+            return moved, self._tokenizer.encoder(moved.to(self._precision))
 
     def _decode(self, frames: Frames, latents: Tensor) -> Tensor:
         """(N, P, C) -> (N, 3, H, W)."""
@@ -339,7 +348,6 @@ class DynamicsStage:
 
 
 def _blur(pixels: Tensor, share: Tensor) -> Tensor:
-    """(L, T, 3, H, W), blurred to the `share` (L, 1, 1, 1, 1) 0..1: decoded pictures are soft."""
-    flat = pixels.flatten(0, 1)
-    soft = F.interpolate(F.avg_pool2d(flat, 2), scale_factor=2, mode="bilinear")
-    return torch.lerp(pixels, soft.unflatten(0, pixels.shape[:2]), share)
+    """(T, 3, H, W), blurred to the `share` () 0..1: decoded pictures are soft."""
+    soft = F.interpolate(F.avg_pool2d(pixels, 2), scale_factor=2, mode="bilinear")
+    return torch.lerp(pixels, soft, share)

@@ -11,12 +11,11 @@ from torch.nn import functional as F
 
 from worldsim.dynamics import flow as flows
 from worldsim.dynamics.head import Head, Moved
-from worldsim.dynamics.matching import shifted
+from worldsim.training.pictures import Pictures
 
 MEAN_SHARE, SHORTCUT_SHARE = 0.5, 0.15  # the rest learns the flow
 # pixels of shift and L1, of colours in [-1, 1], up to which motion explains a token
 EXPLAINED, FREE_EXPLAINED = (1, 0.06), (2, 0.09)
-COARSER = 3  # halvings of the picture in the loss of the motion
 
 
 @dataclass(frozen=True)
@@ -88,33 +87,10 @@ def exercise(head: Head, frames: Frames, target: Tensor) -> Lesson:
     return Lesson(predicted, error, is_mean)
 
 
-def news_loss(moved: Moved, real: Tensor, *, free: bool) -> Tensor:
+def news_loss(moved: Moved, real: Tensor, pictures: Pictures, *, free: bool) -> Tensor:
     """Cross-entropy of what the mover calls new, against what is: `real` (N, 3, H, W). What is
     `free` has left the real place a little, so that more must count as explained by motion."""
     reach, limit = FREE_EXPLAINED if free else EXPLAINED
     with torch.no_grad():
-        new = misplacement(moved.picture, real, moved.news.shape[1], reach) > limit
+        new = pictures.misplacement(moved.picture, real, moved.news.shape[1], reach) > limit
     return F.binary_cross_entropy_with_logits(moved.news, new.float())
-
-
-def misplacement(moved: Tensor, real: Tensor, tokens: int, reach: int) -> Tensor:
-    """L1 per token between (N, 3, H, W) pictures, after the best shift of up to `reach` pixels:
-    (N, P)."""
-    height, width = real.shape[-2:]
-    side = int((height * width / tokens) ** 0.5)
-    errors = [
-        F.avg_pool2d((at - real).abs().mean(1, keepdim=True), side).flatten(1)
-        for at in shifted(moved, (reach, reach))
-    ]
-    return torch.stack(errors).amin(dim=0)
-
-
-def motion_loss(moved: Tensor, real: Tensor) -> Tensor:
-    """L1 between (N, 3, H, W) pictures, fine and coarse: a brick that is half a brick off looks
-    right from close by, and only from far off does one see where it should go."""
-    difference = moved - real
-    loss = difference.abs().mean()
-    for _ in range(COARSER):
-        difference = F.avg_pool2d(difference, 2)
-        loss = loss + difference.abs().mean()
-    return loss

@@ -19,6 +19,7 @@ from worldsim.artifacts import KINDS
 from worldsim.tokenizer import Tokenizer, to_pixels
 from worldsim.tokenizer.features import Features
 from worldsim.tokenizer.student import FeaturesConfig, Student
+from worldsim.training.device import device_of, fetch
 from worldsim.training.loop import matrix_optimizers, take_step
 from worldsim.training.say import say
 from worldsim.training.streams import Streams
@@ -47,14 +48,15 @@ class FeaturesStage:
         """`streams` yields pairs of frames uint8 and of latents; only `model` is trained."""
         self.model = self._student = model
         self._tokenizer = tokenizer.requires_grad_(False)
-        self._phi = phi
+        self._device = device_of(model)
+        self._phi = phi.to(self._device)
         self.optimizers = matrix_optimizers(model, rate, inside=("layers.",))
         self.streams = streams
 
     def update(self, progress: float) -> dict[str, Tensor]:
         chunk = self.streams.next()
-        frames = torch.from_numpy(np.asarray(chunk.arrays[0]))
-        latents = torch.from_numpy(np.asarray(chunk.arrays[1])).float()
+        frames = fetch(chunk.arrays[0], self._device)
+        latents = fetch(chunk.arrays[1], self._device).float()
         before, after = latents[:, 0], latents[:, 1].clone()
         some = torch.randperm(len(frames))[: max(1, len(frames) // PHI_SHARE)]
         with torch.no_grad():
@@ -115,13 +117,13 @@ def with_limits(student: Student, phi: Features, latents: Sequence[Any]) -> Feat
     """The settings of a trained student, its limits from real latents (T, P, C) per episode."""
     likeness, scores = [], []
     for episode in latents:
-        z = torch.from_numpy(np.array(episode)).float()
+        z = fetch(np.array(episode), device_of(student)).float()
         for part in range(0, len(z) - 1, LIMIT_BATCH):
             piece = z[part : part + LIMIT_BATCH + 1]
             features = student(piece)
             likeness.append((features[1:] * features[:-1]).sum(dim=-1))
             scores.append(student.score(piece[:-1], piece[1:]))
-    pairs, score = torch.cat(likeness), torch.cat(scores)
+    pairs, score = torch.cat(likeness).cpu(), torch.cat(scores).cpu()
     cosine = float(np.quantile(pairs.numpy(), COSINE_QUANTILE))
     alarm = float(np.quantile(score.numpy(), 1 - FALSE_ALARMS))
     found = FeaturesConfig(phi=phi.described, size=phi.size, cosine=cosine, alarm=alarm)

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from worldsim.errors import CheckpointError, TrainingError
+from worldsim.training import distributed
 from worldsim.training.bar import Bar
 from worldsim.training.checkpoint import (
     Place,
@@ -27,8 +29,10 @@ from worldsim.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from worldsim.training.device import computing, device_of
 from worldsim.training.interrupt import Interrupt
 from worldsim.training.metrics import Metrics, finite
+from worldsim.training.pace import Pace
 from worldsim.training.say import say
 
 AVERAGE_DECAY = 0.999
@@ -66,11 +70,14 @@ def fit(
     used or the last one cannot be written.
     """
     shadow = AveragedModel(stage.model, multi_avg_fn=average, use_buffers=False)
+    distributed.wait()
     place = load_checkpoint(run, stage, shadow, strict=care.strict) if care.resume else Place()
     first, in_a_row, values = place.step, 0, dict[str, float]()
     last: deque[dict[str, float | None]] = deque(maxlen=20)
     saved = watched = time.monotonic()
+    pace = Pace(stage.model, stage.streams.frames)
     with (
+        distributed.own_draws(are_new=first == 0),
         Interrupt() as interrupt,
         Bar(stage.name, steps, first) as bar,
         Metrics(run, stage.name, first) as metrics,
@@ -78,7 +85,8 @@ def fit(
         for step in range(first, steps):
             _set_rates(stage, schedule(step / steps))
             try:
-                values = {k: float(v) for k, v in stage.update(step / steps).items()}
+                done = pace.run(step, partial(update, stage, step / steps))
+                values = {k: float(v) for k, v in done.items()}
                 shadow.update_parameters(stage.model)
                 in_a_row = 0
             except NotFiniteError as error:
@@ -89,25 +97,37 @@ def fit(
             place = replace(place, step=step + 1)
             last.append({"step": step, **finite(values)})
             if step % METRICS_EVERY == 0 or place.step == steps:
+                values = distributed.mean_of(values)
                 metrics.write(step, values)
-                bar.show(step, values)
+                bar.show(step, values, str(pace))
             if in_a_row == MAX_SKIPPED:
                 _give_up(run, stage, place, list(last), f"{in_a_row} updates up to {step} are not")
             if in_a_row == 0 and not is_finite(stage.model):
                 _give_up(run, stage, place, list(last), f"the weights of update {step} are not")
             now = time.monotonic()
             due = now - saved >= care.checkpoint_every and in_a_row == 0
-            if interrupt.asked or place.step == steps or due:
+            due, asked = distributed.from_first(due), any(distributed.all_of(interrupt.asked))
+            if asked or place.step == steps or due:
                 metrics.sync()
-                must = interrupt.asked or place.step == steps
+                must = asked or place.step == steps
                 _save(run, stage, shadow, place, must=must)
                 saved = time.monotonic()
-            if interrupt.asked:
+            if asked:
                 raise KeyboardInterrupt
-            if watch is not None and (now - watched >= care.watch_every or place.step == steps):
+            if (
+                watch is not None
+                and distributed.rank() == 0
+                and (now - watched >= care.watch_every or place.step == steps)
+            ):
                 watch(shadow.module, place.step)
                 watched = time.monotonic()
     return shadow.module
+
+
+def update(stage: Stage, progress: float) -> dict[str, Tensor]:
+    """One update of `stage`, what it makes anew being made where its model is."""
+    with computing(device_of(stage.model)):
+        return stage.update(progress)
 
 
 def schedule(progress: float, *, warmup: float = 0.02, decay: float = 0.4) -> float:
@@ -152,6 +172,7 @@ def take_step(optimizers: list[torch.optim.Optimizer], loss: Tensor, model: nn.M
     for optimizer in optimizers:
         optimizer.zero_grad()
     loss.backward()
+    loss = distributed.average_gradients(model, loss)
     length = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     if not torch.isfinite(loss) or not torch.isfinite(length):
         raise NotFiniteError(f"loss {loss.item():.4g}, gradient of length {length.item():.4g}")
@@ -162,10 +183,10 @@ def take_step(optimizers: list[torch.optim.Optimizer], loss: Tensor, model: nn.M
 def measure_rate(stage: Stage) -> float:
     """Updates per second of this machine, from a few real ones; the first two warm up."""
     for _ in range(2):
-        stage.update(0.0)
+        update(stage, 0.0)
     start = time.perf_counter()
     for progress in TRIED:
-        stage.update(progress)
+        update(stage, progress)
     return len(TRIED) / (time.perf_counter() - start)
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from worldsim.training.distributed import rank
+
 FILE = "metrics.jsonl"
 
 
@@ -18,7 +20,9 @@ class Metrics:
         """`first` is the step that comes next."""
         self._stage = stage
         path = run / FILE
-        if path.exists():
+        if rank() > 0:
+            path = Path(os.devnull)
+        elif path.exists():
             _truncate(path, stage, first)
         self._file = path.open("a")
 
@@ -41,7 +45,8 @@ class Metrics:
 
     def sync(self) -> None:
         """What was written must not be older than the checkpoint that is about to be."""
-        os.fsync(self._file.fileno())
+        if rank() == 0:
+            os.fsync(self._file.fileno())
 
 
 def finite(values: dict[str, float]) -> dict[str, float | None]:

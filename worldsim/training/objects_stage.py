@@ -8,14 +8,13 @@ they go under each action. Attributes are what a painter needs to paint the slot
 Shapes: L lanes, T ticks, N = L * T frames, K slots, D numbers of a slot, h w cells.
 """
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldsim.dynamics.background import background_loss, cell_colours, strangeness
 from worldsim.dynamics.objects import BOX, PRESENCE, REMEMBERED, SHOWN, Objects, solid
-from worldsim.tokenizer import to_pixels
+from worldsim.training.device import device_of, fetch, fetch_pixels, lowered
 from worldsim.training.loop import take_step
 from worldsim.training.streams import Streams
 
@@ -30,8 +29,9 @@ class ObjectsStage:
 
     def __init__(self, objects: Objects, streams: Streams, *, rate: float = 3e-3) -> None:
         """`streams` yields frames uint8, latents, and actions."""
-        self._objects = objects
-        self.model = nn.ModuleDict({"objects": objects, "painter": Painter(objects)})
+        self._objects, self._device = objects, device_of(objects)
+        painter = Painter(objects).to(self._device)
+        self.model = nn.ModuleDict({"objects": objects, "painter": painter})
         self.optimizers: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(self.model.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.0)
         ]
@@ -40,9 +40,9 @@ class ObjectsStage:
 
     def update(self, progress: float) -> dict[str, Tensor]:
         chunk = self.streams.next()
-        pixels = to_pixels(torch.from_numpy(np.asarray(chunk.arrays[0])))
-        latents = torch.from_numpy(np.asarray(chunk.arrays[1])).float()
-        actions = torch.from_numpy(np.asarray(chunk.arrays[2])).long()
+        pixels = fetch_pixels(chunk.arrays[0], self._device)
+        latents = fetch(chunk.arrays[1], self._device).float()
+        actions = fetch(chunk.arrays[2], self._device).long()
         unknown = self._objects.grid.num_actions
         actions[(actions < 0) | (torch.rand(actions.shape) < FORGET_ACTIONS)] = unknown
         size = (self._objects.rows, self._objects.columns)
@@ -50,7 +50,7 @@ class ObjectsStage:
         losses = self._field_losses(latents.flatten(0, 1), seen)
         losses["loss"] = losses["background"] + losses["field"]
         if progress >= FOLLOW_FROM:
-            jumped = torch.from_numpy(chunk.jumped)
+            jumped = fetch(chunk.jumped, self._device)
             carried, followed = self._follow(latents, actions, jumped)
             losses |= {"carried": carried, "painted": self._painted(followed, latents, seen)}
             losses["loss"] = losses["loss"] + losses["carried"] + losses["painted"]
@@ -65,10 +65,10 @@ class ObjectsStage:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state_dict`."""
-        self._slots = state.get("slots")
+        self._slots = state["slots"].to(self._device) if state else None
 
     def _field_losses(self, latents: Tensor, seen: Tensor) -> dict[str, Tensor]:
-        with torch.autocast("cpu", torch.bfloat16):
+        with lowered(self._device, torch.bfloat16):
             colours, usual = self._objects.background(latents)
             logit, _ = self._objects.field(latents)
         with torch.no_grad():

@@ -1,15 +1,17 @@
 """From a folder of videos to a world folder: what `worldsim train` calls."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 
 from worldsim.bindings import listed
-from worldsim.folder import find_world, read_config
+from worldsim.folder import WorldConfig, find_world, read_config
+from worldsim.training import distributed
 from worldsim.training.begin import (
     begin_features,
     begin_model,
@@ -22,14 +24,14 @@ from worldsim.training.begin import (
 from worldsim.training.consistency import Kind
 from worldsim.training.course import Course
 from worldsim.training.few import fit_bindings
+from worldsim.training.footage import Footage
 from worldsim.training.lock import disk_errors, locked
 from worldsim.training.loop import Care
 from worldsim.training.plan import STAGES
-from worldsim.training.presets import PRESETS
+from worldsim.training.request import Actions, Request
 from worldsim.training.say import say
 from worldsim.training.sound_stage import read_sound
 
-Actions = Literal["learned", "labelled", "few"]
 EARLIER = ("checkpoints", "metrics.jsonl", "plan.json", "diagnostics.json", "strips")
 
 
@@ -78,69 +80,97 @@ def train(
     TrainingError if the loss is no number any more, WorldsimError if `out` is in use, MachineError
     if the disk does not take what is written.
     """
-    if actions not in get_args(Actions):
-        raise ValueError(f"actions must be one of {', '.join(get_args(Actions))}, got {actions!r}")
-    if (actions == "few") != (labels is not None):
-        raise ValueError("labels is a folder of recordings, for actions='few' and only for that")
-    if consistency not in (*get_args(Kind), "off"):
-        raise ValueError(f"consistency must be matched, band, naive or off, got {consistency!r}")
-    if preset not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
-    for stage in stages or ():
-        if stage not in STAGES:
-            raise ValueError(f"stages must be among {', '.join(STAGES)}, got {stage!r}")
-    run = Path(out)
+    request = Request(
+        videos=Path(videos),
+        run=Path(out),
+        actions=actions,
+        labels=Path(labels) if labels is not None else None,
+        init=init,
+        preset_name=preset,
+        size=size,
+        device=device,
+        seed=seed,
+        name=name,
+        stages=stages,
+        features=features,
+        consistency=consistency,
+    )
     care = Care(resume=resume, strict=strict, checkpoint_every=checkpoint_every)
-    with disk_errors(run), locked(run):
-        if not resume:
-            set_aside(run)
+    with distributed.processes(), disk_errors(request.run), _alone(request.run, resume=resume):
         torch.manual_seed(seed)
-        base = read_config(find_world(init)) if init else None
-        learn = actions != "labelled"
-        footage = prepare_footage(Path(videos), run, base, PRESETS[preset], size, is_learned=learn)
-        if base:
-            config = continued(base, is_learned=learn)
-        else:
-            config = new_config(footage, PRESETS[preset], name or run.name)
-        if "objects" in (stages or (() if base else STAGES)) and config.objects is None:
-            config = replace(config, objects=PRESETS[preset].objects)
-        config = replace(config, keyframes=config.keyframes or PRESETS[preset].keyframes)
-        sound = None
-        if stages is None or "sound" in stages:
-            sound = read_sound(footage, with_sound(config), run / "cache")
-        if sound is not None:
-            config = with_sound(config)
-        judged = consistency != "off" and (stages is None or "dynamics" in stages)
-        needed = judged or (stages is not None and "features" in stages)
-        phi = begin_features(features, footage, run, PRESETS[preset], needed=needed)
-        useless = {
-            "actions": not learn or (base is not None and base.learned_actions),
-            "objects": config.objects is None,
-            "sound": sound is None,
-            "features": phi is None,
-        }
-        shares = _shares(PRESETS[preset].shares, stages, useless)
-        if phi is not None and "features" in shares:
-            config = featured(config, phi)
-        model = begin_model(config, init, base)
-        course = Course(
-            run,
-            footage,
-            config,
-            PRESETS[preset],
-            model.to(device),
-            seed,
-            sound=sound,
-            phi=phi,
-            consistency=None if consistency == "off" else consistency,
-        )
+        course, shares = begin(request)
         plan = course.plan(minutes, steps, shares, resume=resume)
         say(f"plan: {plan.described()}")
         world = course.train(plan, care)
-        if labels is not None:
-            fit = fit_bindings(world, Path(labels), run / "cache")
+        if request.labels is not None and distributed.rank() == 0:
+            fit = fit_bindings(world, request.labels, request.run / "cache")
             say(f"bindings from {fit.labels} labels: {listed(fit.bindings)}")
         return world
+
+
+@contextmanager
+def _alone(run: Path, *, resume: bool) -> Iterator[None]:
+    """No other run is in `run`, and nothing of an earlier one if it does not go on."""
+    with locked(run) if distributed.rank() == 0 else nullcontext():
+        if distributed.rank() == 0 and not resume:
+            set_aside(run)
+        distributed.wait()
+        yield
+
+
+def begin(request: Request) -> tuple[Course, dict[str, float]]:
+    """Footage, settings and networks of a run, and how its stages share the updates."""
+    base = read_config(find_world(request.init)) if request.init else None
+    with distributed.first_alone():
+        footage = prepare_footage(
+            request.videos,
+            request.run,
+            base,
+            request.preset,
+            request.size,
+            is_learned=request.learns_actions,
+        )
+        config = settings(request, base, footage)
+        sound = None
+        if request.may("sound"):
+            sound = read_sound(footage, with_sound(config), request.run / "cache")
+        if sound is not None:
+            config = with_sound(config)
+        needed = request.judged is not None or request.asks_for("features")
+        phi = begin_features(request.features, footage, request.run, request.preset, needed=needed)
+    useless = {
+        "actions": not request.learns_actions or (base is not None and base.learned_actions),
+        "objects": config.objects is None,
+        "sound": sound is None,
+        "features": phi is None,
+    }
+    shares = _shares(request, useless)
+    if phi is not None and "features" in shares:
+        config = featured(config, phi)
+    course = Course(
+        request.run,
+        footage,
+        config,
+        request.preset,
+        begin_model(config, request.init, base).to(request.device),
+        request.seed,
+        sound=sound,
+        phi=phi.to(request.device) if phi is not None else None,
+        consistency=request.judged,
+    )
+    return course, shares
+
+
+def settings(request: Request, base: WorldConfig | None, footage: Footage) -> WorldConfig:
+    """Of a new world, or of one that continues `base`, with the parts that were asked for."""
+    if base:
+        config = continued(base, is_learned=request.learns_actions)
+    else:
+        config = new_config(footage, request.preset, request.name or request.run.name)
+    has_objects = request.may("objects") if not base else request.asks_for("objects")
+    if has_objects and config.objects is None:
+        config = replace(config, objects=request.preset.objects)
+    return replace(config, keyframes=config.keyframes or request.preset.keyframes)
 
 
 def set_aside(run: Path) -> None:
@@ -156,12 +186,10 @@ def set_aside(run: Path) -> None:
     say(f"{run}: an earlier run is now in {before}; --resume would have gone on with it")
 
 
-def _shares(
-    given: dict[str, float], stages: Sequence[str] | None, useless: dict[str, bool]
-) -> dict[str, float]:
+def _shares(request: Request, useless: dict[str, bool]) -> dict[str, float]:
     """Of the stages that are asked for, and of use."""
     useful = [stage for stage in STAGES if not useless.get(stage, False)]
-    shares = {stage: given[stage] for stage in useful if stages is None or stage in stages}
+    shares = {stage: request.preset.shares[stage] for stage in useful if request.may(stage)}
     if not shares:
         raise ValueError("stages: there is nothing to learn in those that were asked for")
     return shares

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from worldsim.data.sound import FULL, is_silent, sound_of_frames
 from worldsim.folder import WorldConfig
 from worldsim.sound import Sound, SoundState
+from worldsim.training.device import device_of, fetch
 from worldsim.training.footage import Footage
 from worldsim.training.loop import matrix_optimizers, take_step
 from worldsim.training.say import say
@@ -71,19 +72,21 @@ class SoundStage:
         self.model = self._sound = sound
         self.optimizers = matrix_optimizers(sound, rate, inside=MATRICES)
         self.streams = streams
+        self._device = device_of(sound)
         self._state: SoundState | None = None
 
     def update(self, progress: float) -> dict[str, Tensor]:
         chunk = self.streams.next()
-        samples = torch.from_numpy(np.asarray(chunk.arrays[0])).float() / FULL
-        latents = torch.from_numpy(np.asarray(chunk.arrays[1])).float()[:, 1:]
-        actions = torch.from_numpy(np.asarray(chunk.arrays[2])).long()[:, 1:]
+        samples = fetch(chunk.arrays[0], self._device).float() / FULL
+        latents = fetch(chunk.arrays[1], self._device).float()[:, 1:]
+        actions = fetch(chunk.arrays[2], self._device).long()[:, 1:]
         codec = self._sound.codec
         with torch.set_grad_enabled(progress < self._encoder_until):
             ahead = codec.hear(samples[:, :1])
             heard = codec.hear(samples[:, 1:], samples[:, 0])
             features = codec.encode(heard, ahead[:, 0])
-        state = self._begin(codec.encode(ahead)[:, 0].detach(), torch.from_numpy(chunk.jumped))
+        jumped = fetch(chunk.jumped, self._device)
+        state = self._begin(codec.encode(ahead)[:, 0].detach(), jumped)
         spoken, state = self._speak(features, state)
         losses = spectral_loss(spoken.flatten(1), samples[:, 1:].flatten(1))
         guessed, state = self._guess(features.detach(), latents, actions, state, progress)
@@ -101,7 +104,8 @@ class SoundStage:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state_dict`."""
-        self._state = SoundState(**state) if state else None
+        carried = {k: v.to(self._device) for k, v in state.items()}
+        self._state = SoundState(**carried) if carried else None
 
     def _begin(self, features: Tensor, jumped: Tensor) -> SoundState:
         """What each lane remembers; one that `jumped` has just heard `features`, or nothing."""
@@ -195,7 +199,7 @@ def spectral_loss(spoken: Tensor, real: Tensor) -> dict[str, Tensor]:
 
 def magnitudes(sound: Tensor, size: int) -> Tensor:
     """(L, S) -> magnitudes of spectra of `size` samples, a quarter apart."""
-    window = torch.hann_window(size)
+    window = torch.hann_window(size, device=sound.device)
     padded = F.pad(sound, (size // 2, size // 2))
     return torch.stft(
         padded, size, size // 4, window=window, center=False, return_complex=True

@@ -35,8 +35,10 @@ class Streams:
         jump: float,
         seed: int,
         footage: str = "",
+        share: tuple[int, int] = (0, 1),
     ) -> None:
-        """`footage` names what the episodes are, so that a position fits no other ones."""
+        """`footage` names what the episodes are, so that a position fits no other ones. `share`
+        (i, n): of all `lanes` only the i-th of n equal parts is read."""
         lengths = [len(a) for a in sources[0]]
         usable = [i for i, n in enumerate(lengths) if n > ticks + 1]
         if not usable:
@@ -47,8 +49,17 @@ class Streams:
         self._weights = np.array([lengths[i] - ticks for i in usable], dtype=np.float64)
         self._weights /= self._weights.sum()
         self._random = np.random.default_rng(seed)
+        if lanes % share[1]:
+            raise ValueError(f"{lanes} lanes cannot be shared by {share[1]}")
+        part = lanes // share[1]
+        self._mine = slice(share[0] * part, (share[0] + 1) * part)
         self._episode = np.zeros(lanes, dtype=np.int64)
         self._start = np.full(lanes, -1, dtype=np.int64)
+
+    @property
+    def frames(self) -> int:
+        """How many are read in a chunk, by all lanes of this share."""
+        return (self._mine.stop - self._mine.start) * self._ticks
 
     def next(self) -> Chunk:
         """The next chunk of every lane."""
@@ -62,17 +73,18 @@ class Streams:
                 self._episode[lane] = episode
                 self._start[lane] = self._random.integers(self._lengths[episode] - ticks)
                 jumped[lane] = True
+        episodes, starts = self._episode[self._mine], self._start[self._mine]
         arrays = [
             np.stack(
                 [
                     source[e][s : s + ticks + 1]
-                    for e, s in zip(self._episode.tolist(), self._start.tolist(), strict=True)
+                    for e, s in zip(episodes.tolist(), starts.tolist(), strict=True)
                 ]
             )
             for source in self._sources
         ]
         self._start += ticks
-        return Chunk(arrays=arrays, jumped=jumped)
+        return Chunk(arrays=arrays, jumped=jumped[self._mine])
 
     def position(self) -> dict[str, Any]:
         """Where every lane stands and what chance will do next; fit for JSON."""

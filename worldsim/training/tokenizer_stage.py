@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from worldsim.tokenizer import Tokenizer, carry, to_pixels
-from worldsim.training.device import computing, device_of, fetch, lowered
+from worldsim.tokenizer import Tokenizer, carry
+from worldsim.training.device import device_of, fetch, fetch_pixels, lowered
 from worldsim.training.loop import matrix_optimizers, take_step
 from worldsim.training.paint import PaintLoss, part_of
 from worldsim.training.streams import Streams
@@ -50,12 +50,8 @@ class TokenizerStage:
         self._picture: Tensor | None = None
 
     def update(self, progress: float) -> dict[str, Tensor]:
-        with computing(self._device):
-            return self._update(progress)
-
-    def _update(self, progress: float) -> dict[str, Tensor]:
         chunk = self.streams.next()
-        real = to_pixels(fetch(chunk.arrays[0], self._device))
+        real = fetch_pixels(chunk.arrays[0], self._device)
         jumped = fetch(chunk.jumped, self._device)
         with lowered(self._device, torch.bfloat16):
             latents = self.model.encode(real)[:, 1:]
