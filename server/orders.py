@@ -151,6 +151,7 @@ class Orders:
             size=world.frame_size,
             sample_rate=world.sample_rate,
             controls=list(world.actions),
+            axes=[axis.name for axis in world.axes],
         )
 
         def gave_up(reason: str) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
+from worldsim.axes import Axis
 from worldsim.errors import ProtocolError
 from worldsim.server.frames import (
     AI_GENERATED,
@@ -101,10 +102,12 @@ class Start(Message, frozen=True, tag="start"):
 
 
 class Action(Message, frozen=True, tag="action"):
-    """The code that the player holds from now on; `seq` rises with each message, from 1."""
+    """The code that the player holds from now on, or, in a world with axes, the value of each of
+    them; `seq` rises with each message, from 1."""
 
     seq: Annotated[int, msgspec.Meta(ge=1, le=2**32 - 1)]
-    action: U32
+    action: U32 = 0
+    axes: Annotated[tuple[float, ...], msgspec.Meta(max_length=64)] | None = None
 
 
 class Ack(Message, frozen=True, tag="ack"):
@@ -176,6 +179,7 @@ class Welcome(Message, frozen=True, tag="hello"):
     rewind: float = 0.0  # seconds that can be gone back
     can_record: bool = False
     ai_generated: bool = True
+    axes: list[Axis] = []  # of continuous actions, in place of codes
 
 
 class Started(Message, frozen=True, tag="start"):

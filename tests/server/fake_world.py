@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from worldsim.axes import Action, Axis, at_rest
 from worldsim.errors import CheckpointError
 
 CONTROLS = [
@@ -99,10 +100,15 @@ class FakeWorld:
     batches: list[tuple[int, int]] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
     is_armed: bool = False
+    axes: list[Axis] = field(default_factory=list)  # in place of the codes
 
     actions = CONTROLS
     num_actions = len(CONTROLS)
     bindings = {name: code for code, name in enumerate(CONTROLS)}  # noqa: RUF012
+
+    @property
+    def idle_action(self) -> Action:
+        return at_rest(self.axes) if self.axes else self.bindings["noop"]
 
     def arm(self) -> None:
         """What the server did to measure the world does not count, and nothing failed in it."""

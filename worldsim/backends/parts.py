@@ -166,7 +166,10 @@ class Parts:
         def latent() -> Tensor:
             return nn.functional.rms_norm(noise(d.num_tokens, d.channels), (d.channels,))
 
-        action = torch.randint(d.num_actions, (batch,), generator=generator)
+        if d.axes:
+            action = torch.tensor(d.axes) * (2 * torch.rand(batch, 1, generator=generator) - 1)
+        else:
+            action = torch.randint(d.num_actions, (batch,), generator=generator)
         coarse = noise(3, t.height // 8, t.width // 8).clamp(-1, 1)
         picture = nn.functional.interpolate(coarse, (t.height, t.width), mode="bilinear")
         motion = match(picture, picture.roll(2, dims=-1), (d.rows, d.columns))

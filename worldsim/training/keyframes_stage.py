@@ -103,8 +103,7 @@ class KeyframesStage:
         chunk = self.streams.next()
         pixels = to_pixels(torch.from_numpy(np.asarray(chunk.arrays[0])))
         latents = torch.from_numpy(np.asarray(chunk.arrays[1])).float()
-        actions = torch.from_numpy(np.asarray(chunk.arrays[2])).long()
-        actions[actions < 0] = self._dynamics.unknown_action
+        actions = self._dynamics.told(torch.from_numpy(np.asarray(chunk.arrays[2])))
         state, kept = self._begin(latents[:, 0], pixels[:, 0], torch.from_numpy(chunk.jumped))
         ticks = latents.shape[1] - 1
         with torch.no_grad():

@@ -42,9 +42,9 @@ class ObjectsStage:
         chunk = self.streams.next()
         pixels = to_pixels(torch.from_numpy(np.asarray(chunk.arrays[0])))
         latents = torch.from_numpy(np.asarray(chunk.arrays[1])).float()
-        actions = torch.from_numpy(np.asarray(chunk.arrays[2])).long()
-        unknown = self._objects.grid.num_actions
-        actions[(actions < 0) | (torch.rand(actions.shape) < FORGET_ACTIONS)] = unknown
+        actions = self._objects.told(torch.from_numpy(np.asarray(chunk.arrays[2])))
+        hidden = torch.rand(actions.shape[:2]) < FORGET_ACTIONS
+        actions[hidden] = self._objects.unknown_action
         size = (self._objects.rows, self._objects.columns)
         seen = cell_colours(pixels.flatten(0, 1), size)
         losses = self._field_losses(latents.flatten(0, 1), seen)

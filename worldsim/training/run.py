@@ -17,6 +17,7 @@ from worldsim.training.begin import (
     featured,
     new_config,
     prepare_footage,
+    refuse_without_codes,
     with_sound,
 )
 from worldsim.training.consistency import Kind
@@ -104,6 +105,7 @@ def train(
             config = continued(base, is_learned=learn)
         else:
             config = new_config(footage, PRESETS[preset], name or run.name)
+        refuse_without_codes(config, stages or (), consistency)
         if "objects" in (stages or (() if base else STAGES)) and config.objects is None:
             config = replace(config, objects=PRESETS[preset].objects)
         if "keyframes" in (stages or ()) and not config.keyframes:
