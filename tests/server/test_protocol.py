@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from worldsim.axes import Axis
 from worldsim.errors import ProtocolError
 from worldsim.server import media
 from worldsim.server import protocol as wire
@@ -24,6 +25,7 @@ REQUESTS = [
     wire.Start(seed=7, clock="step", keep=True, upload=3),
     wire.Start(save="here", k=4, quality=60, sound=False, objects=False),
     wire.Action(seq=9, action=2),
+    wire.Action(seq=10, axes=(3.5, -0.25)),
     wire.Ack(frame=12),
     wire.Save(name="here", download=True),
     wire.Load(name="here", upload=1),
@@ -51,6 +53,7 @@ REPLIES = [
         viewers=2,
         asking=1,
         rewind=7.0,
+        axes=[Axis(name="turn", low=-8.0, high=8.0)],
     ),
     wire.Started(seed=7, clock="open", frame=0),
     wire.Saved(name="here", frame=4, download=2, size=99),

@@ -1,7 +1,8 @@
 """A scripted player with continuous controls: it turns by angles and walks at speeds.
 
-Values are held for a while and drawn anew, so that every angle is seen at every speed; a wall ahead
-is left by a turn or backwards.
+Speeds are held for a while and turns for a few tics, as by a hand on a mouse: who holds a turn for
+long teaches a world to go on as before, whatever it is asked for. A wall ahead is left by a turn or
+backwards.
 """
 
 from collections.abc import Generator
@@ -39,11 +40,13 @@ class Steerer:
         while True:
             if self._ahead(scene) < NEAR_WALL:
                 scene = yield from self._leave_wall(scene)
-            turn, speed = self._turn(), self._speed()
-            attack = float(rng.random() < 0.15)
+            speed, attack, turn, left = self._speed(), float(rng.random() < 0.15), 0.0, 0
             for _ in range(rng.integers(3, 19)):
                 if speed > 0 and self._ahead(scene) < NEAR_WALL / 2:
                     break
+                if left == 0:
+                    turn, left = self._turn(), int(rng.integers(1, 7))
+                left -= 1
                 scene = yield (turn, speed, attack)
 
     def _leave_wall(self, scene: Scene) -> Generator[Move, Scene, Scene]:
