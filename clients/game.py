@@ -57,7 +57,6 @@ class Game:
         self._clip: ClipWriter | None = None
         self._speaker = Speaker(source.facts.sample_rate)
         self._idle = source.facts.idle
-        self._is_binding = False
         self._first = source
 
     def run(self, *, frames: int | None = None, clip: Path | None = None) -> None:
@@ -148,9 +147,7 @@ class Game:
             case Command.MUTE:
                 self._speaker.toggle()
             case Command.BIND:
-                self._is_binding = self._window.toggle_binding()
-                done = "keys play again"
-                self._tell(BINDING if self._is_binding else done)
+                self._tell(BINDING if self._window.is_binding else "the keys are as they are now")
             case Command.SAVE_PICTURE if self._view.picture is not None:
                 path = save_picture(self._view.picture.frame, source.facts, self._folder)
                 self._tell(f"saved {path}")

