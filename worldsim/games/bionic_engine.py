@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 SAMPLES = 1470  # 44,100 Hz / 30 Hz
 LEVEL = "intro.lvl"
 SETTLE = 90  # frames at most until the player has landed
-KEYS = ("left", "right", "jump", "shoot")
+KEYS = ("left", "right", "up", "jump", "shoot")
 
 
 class Mixer:
@@ -188,6 +188,9 @@ class Engine:
         looks_left = "left" in player.aniplayer.anim_name
         actors = sorted(self._common.ACTORS_NEAR_SCREEN, key=self._serial.of)
         shots = sorted(self._common.PROJECTILES, key=self._serial.of)
+        props = self._common.MIDDLE_PROPS_NEAR_SCREEN
+        climbable = [prop for prop in props if getattr(prop, "climbable", False)]
+        ladders = sorted(climbable, key=self._serial.of)
         return {
             "x": player.rect.centerx - left,
             "y": player.rect.bottom - top,
@@ -200,7 +203,11 @@ class Engine:
                     "position": [thing.rect.centerx - left, thing.rect.bottom - top, 0.0],
                     "box": list(thing.rect),
                 }
-                for category, things in (("Monster", actors), ("Projectile", shots))
+                for category, things in (
+                    ("Monster", actors),
+                    ("Projectile", shots),
+                    ("Ladder", ladders),
+                )
                 for thing in things
             ],
         }

@@ -13,10 +13,9 @@ from worldsim.games.table import BIONIC_CONTROLS
 
 Behaviour = Generator[int, Scene, Scene]
 
-NOOP, LEFT, RIGHT, JUMP, ATTACK, JUMP_LEFT, JUMP_RIGHT, ATTACK_LEFT, ATTACK_RIGHT = range(
-    len(BIONIC_CONTROLS)
-)
+NOOP, LEFT, RIGHT, JUMP, ATTACK, JUMP_LEFT, JUMP_RIGHT, CLIMB = range(len(BIONIC_CONTROLS))
 STUCK = 3  # frames in which a runner did not get on: something is in the way
+ARM = 8.0  # pixels to the middle of a ladder that one can take hold of
 RANGE = 120.0  # pixels; what is farther off is not shot at
 
 
@@ -80,20 +79,20 @@ def held_keys(player: BionicPlayer, scene: Scene) -> Behaviour:
 
 def run(player: BionicPlayer, scene: Scene) -> Behaviour:
     """Mostly to the right, where the level goes on; jumps now and then, and over what is there."""
-    walk, jump, attack = LEFT, JUMP_LEFT, ATTACK_LEFT
-    if player.chance(0.7):
-        walk, jump, attack = RIGHT, JUMP_RIGHT, ATTACK_RIGHT
+    walk, jump = (RIGHT, JUMP_RIGHT) if player.chance(0.7) else (LEFT, JUMP_LEFT)
     still = 0
     for _ in range(player.ticks(20, 90)):
         near = abs(nearest(scene).position[0] - scene.x) if monsters(scene) else RANGE
-        if still >= STUCK or player.chance(0.02):
+        if at_ladder(scene) and player.chance(0.3):
+            scene = yield from climb(player, scene)
+        elif still >= STUCK or player.chance(0.02):
             x = scene.x
             scene = yield from hold(scene, jump, player.ticks(10, 18))
             if scene.x == x:
                 return scene  # not this way
             still = 0
         elif near < RANGE and player.chance(0.1):
-            scene = yield from hold(scene, attack, player.ticks(1, 3))
+            scene = yield from hold(scene, ATTACK, player.ticks(1, 3))
         else:
             x = scene.x
             scene = yield walk
@@ -141,6 +140,32 @@ def charge(player: BionicPlayer, scene: Scene) -> Behaviour:
     """Holds the trigger, and lets go of it: a larger shot."""
     scene = yield from hold(scene, ATTACK, player.ticks(15, 70))
     return (yield from hold(scene, NOOP, player.ticks(4, 10)))
+
+
+def climb(player: BionicPlayer, scene: Scene) -> Behaviour:
+    """Up a ladder as far as it goes, or now and then a part of the way, and off to a side."""
+    patience = player.ticks(5, 20) if player.chance(0.2) else 90
+    scene = yield NOOP  # a key that is down already would not take hold
+    still = 0
+    for _ in range(patience):
+        y = scene.y
+        scene = yield CLIMB
+        still = still + 1 if scene.y >= y else 0
+        if still >= STUCK:
+            break
+    # walls rise above their ladders: the last bit is a jump
+    return (yield from hold(scene, JUMP_RIGHT if player.chance(0.8) else LEFT, player.ticks(8, 20)))
+
+
+def at_ladder(scene: Scene) -> bool:
+    """Whether there is one to take hold of, with something of it above."""
+    return any(
+        thing.name == "Ladder"
+        and thing.box is not None
+        and abs(thing.position[0] - scene.x) < ARM
+        and thing.position[1] - thing.box[3] < scene.y - ARM
+        for thing in scene.things
+    )
 
 
 def monsters(scene: Scene) -> list[Thing]:

@@ -39,8 +39,7 @@ BIONIC = {
     "attack": ("shoot",),
     "jump_left": ("jump", "left"),
     "jump_right": ("jump", "right"),
-    "attack_left": ("shoot", "left"),
-    "attack_right": ("shoot", "right"),
+    "climb": ("up",),
 }
 BIONIC_CONTROLS, BIONIC_KEYS = tuple(BIONIC), tuple(BIONIC.values())
 
