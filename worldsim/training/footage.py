@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -36,8 +37,9 @@ class Footage:
     names: list[str]  # of what is in them: equal names, equal frames
     frames: list[NDArray[np.uint8]]  # (T, H, W, 3)
     source: list[NDArray[np.int64]]  # (T,), index in the video of each frame
-    # what led to each frame: codes (T,), -1 unknown, or floats (T, A), NaN unknown
-    actions: list[NDArray[np.int64]] | list[NDArray[np.float32]]
+    actions: list[
+        NDArray[Any]
+    ]  # what led to each frame: int (T,), -1 unknown, or float (T, A), NaN
     controls: tuple[str, ...] = ()  # names of the actions
     axes: tuple[Axis, ...] = ()  # or of what they are vectors of
     fps: float
