@@ -5,6 +5,7 @@ moments of a recording that it has not seen. How far the picture went is measure
 in what the world shows and, for the same angles, in what the game showed.
 """
 
+import faulthandler
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def world(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
+    faulthandler.cancel_dump_traceback_later()  # on a busy machine this takes many minutes
     runs = tmp_path_factory.mktemp("runs")
     known = {"preset": "small", "actions": "labelled"}
     first = train(
