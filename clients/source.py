@@ -265,7 +265,7 @@ class RemoteSource:
             frame_size=(world.height, world.width),
             bindings=world.bindings,
             num_actions=len(world.actions),
-            axes=tuple(world.axes),
+            axes=tuple(Axis(name=a.name, low=a.low, high=a.high) for a in world.axes),
         )
         self._client = client
         self._beginning = beginning

@@ -188,7 +188,7 @@ def welcome_of(lobby: Lobby, game: Game, seat: Seat, *, agent: str, window: int)
         sample_rate=world.sample_rate,
         actions=world.actions,
         bindings=world.bindings,
-        axes=world.axes,
+        axes=[wire.Axis(axis.name, axis.low, axis.high) for axis in world.axes],
         window=window,
         game=game.id,
         role="driver" if is_driver else "viewer",

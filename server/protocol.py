@@ -13,7 +13,6 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
-from worldsim.axes import Axis
 from worldsim.errors import ProtocolError
 from worldsim.server.frames import (
     AI_GENERATED,
@@ -155,6 +154,14 @@ class Upload(Message, frozen=True, tag="upload"):
 
 
 # From the server ---------------------------------------------------------------------------------
+
+
+class Axis(msgspec.Struct, frozen=True):
+    """One axis of a continuous action, and how far it goes."""
+
+    name: str
+    low: float
+    high: float
 
 
 class Welcome(Message, frozen=True, tag="hello"):

@@ -20,7 +20,7 @@ AXES = [Axis(name="turn", low=0.0, high=5.0), Axis(name="grip", low=0.5, high=1.
 def test_the_hello_names_the_axes_and_floats_lead_to_frames() -> None:
     async def test(peer: Peer) -> None:
         assert peer.welcome is not None
-        assert peer.welcome.axes == AXES
+        assert peer.welcome.axes == [wire.Axis(a.name, a.low, a.high) for a in AXES]
         await peer.started(clock="step")
         await peer.say(wire.Action(1, axes=(4.0, 0.5)))
         frame = await peer.frame()

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from worldsim.axes import Axis
 from worldsim.errors import ProtocolError
 from worldsim.server import media
 from worldsim.server import protocol as wire
@@ -53,7 +52,7 @@ REPLIES = [
         viewers=2,
         asking=1,
         rewind=7.0,
-        axes=[Axis(name="turn", low=-8.0, high=8.0)],
+        axes=[wire.Axis("turn", -8.0, 8.0)],
     ),
     wire.Started(seed=7, clock="open", frame=0),
     wire.Saved(name="here", frame=4, download=2, size=99),
