@@ -11,6 +11,7 @@ then, so a client that is slow with its frames gets newer ones, not older ones.
 """
 
 import asyncio
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -123,7 +124,7 @@ class AsyncClient:
         await self._ask(request, wire.Started)
         self._held = None  # a frame of the time before
 
-    async def send_action(self, action: int) -> int:
+    async def send_action(self, action: int | Sequence[float]) -> int:
         """Hold `action` from now on; its sequence number."""
         message = self._conversation.action(action)
         await self._say(message)
@@ -142,7 +143,7 @@ class AsyncClient:
             if isinstance(item, RemoteFrame):
                 return item
 
-    async def step(self, action: int) -> RemoteFrame:
+    async def step(self, action: int | Sequence[float]) -> RemoteFrame:
         """Send `action` and wait for the first frame that reflects it, on either clock."""
         seq = await self.send_action(action)
         while (frame := await self.frame(self._timeout)).header.action_seq < seq:

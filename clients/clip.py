@@ -14,6 +14,9 @@ from worldsim.errors import WorldsimError
 from worldsim.provenance import notice, video_tags, write_png
 from worldsim.signing import Signer
 
+# the sample rates that AAC knows, in Hz; a world's own is what fits the clock of its frames
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+
 
 class ClipWriter:
     """H.264 in mp4, at the world's own size and rate, with AAC if it has sound. Use it in a `with`:
@@ -41,7 +44,10 @@ class ClipWriter:
         self._sound: av.audio.stream.AudioStream | None = None
         self._samples = 0
         if facts.sample_rate is not None:
-            self._sound = self._container.add_stream("aac", rate=facts.sample_rate, layout="mono")
+            self._rate = facts.sample_rate
+            rate_aac = next((r for r in AAC_RATES if r >= self._rate), AAC_RATES[-1])
+            self._sound = self._container.add_stream("aac", rate=rate_aac, layout="mono")
+            self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate_aac)
 
     def add(self, frame: NDArray[np.uint8], sound: NDArray[np.float32] | None = None) -> None:
         """Append one frame, uint8 (H, W, 3), and its sound, float32 (n,).
@@ -55,10 +61,15 @@ class ClipWriter:
         if self._sound is not None and sound is not None:
             line = np.ascontiguousarray(sound, dtype=np.float32)[None]
             heard = av.AudioFrame.from_ndarray(line, format="fltp", layout="mono")
-            heard.sample_rate = self._sound.rate
-            heard.pts, heard.time_base = self._samples, Fraction(1, self._sound.rate)
-            self._container.mux(self._sound.encode(heard))
+            heard.sample_rate = self._rate
+            heard.pts, heard.time_base = self._samples, Fraction(1, self._rate)
+            self._hear(heard)
             self._samples += len(sound)
+
+    def _hear(self, heard: av.AudioFrame | None) -> None:
+        assert self._sound is not None
+        for part in self._resampler.resample(heard):
+            self._container.mux(self._sound.encode(part))
 
     def __enter__(self) -> Self:
         return self
@@ -68,6 +79,8 @@ class ClipWriter:
     ) -> None:
         self._container.mux(self._stream.encode(None))
         if self._sound is not None:
+            if self._samples:
+                self._hear(None)  # what the resampler still holds
             self._container.mux(self._sound.encode(None))
         self._container.close()
         self._file.close()

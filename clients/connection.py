@@ -4,6 +4,7 @@ No I/O here except `dial`, which opens the connection.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,11 +67,13 @@ class Conversation:
         self._seq = 0
         self._uploads = 0
 
-    def action(self, code: int) -> wire.Action:
-        """The next action message."""
+    def action(self, action: int | Sequence[float]) -> wire.Action:
+        """The next action message: of a code, or of a float per axis."""
         self._seq += 1
         self._sent[self._seq] = time.perf_counter()
-        return wire.Action(self._seq, code)
+        if isinstance(action, Sequence | np.ndarray):
+            return wire.Action(self._seq, axes=tuple(map(float, action)))
+        return wire.Action(self._seq, int(action))
 
     def upload(self, kind: wire.UploadKind, data: bytes) -> tuple[wire.Upload, list[bytes]]:
         """The announcement of an upload, and its chunks; ValueError if there is too much of it."""

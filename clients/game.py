@@ -11,8 +11,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from worldsim.axes import Action
 from worldsim.clients.clip import ClipWriter, save_picture
-from worldsim.clients.keys import choose
 from worldsim.clients.meter import Meter
 from worldsim.clients.saves import newest_save, read_save, write_save
 from worldsim.clients.source import Picture, Source
@@ -22,6 +22,7 @@ from worldsim.errors import WorldsimError
 from worldsim.signing import Signer
 
 IDLE = 0.01  # seconds between two looks at the keys while paused
+BINDING = "hold a number to see what it does, then press the key that you want it on; B: done"
 PAUSED = "paused   N: one tick   P: go on"
 NOTICE = 2.5  # seconds for which something that happened is shown
 BACK_EVERY = 0.125  # seconds between two steps back, each to the kept state before: double speed
@@ -63,7 +64,7 @@ class Game:
         self._notice_ends = 0.0
         self._clip: ClipWriter | None = None
         self._speaker = Speaker(source.facts.sample_rate)
-        self._idle = choose(set(), source.facts.bindings)
+        self._idle = source.facts.idle
         self._first = source
 
     def run(self, *, frames: int | None = None, clip: Path | None = None) -> None:
@@ -84,6 +85,8 @@ class Game:
                         self._obey(command)
                     except WorldsimError as error:  # the game goes on as it was
                         self._tell(str(error))
+                for control, code in self._window.bound():
+                    self._bind(control, code)
 
     @property
     def _view(self) -> View:
@@ -153,6 +156,8 @@ class Game:
                 self._step(self._window.read())
             case Command.MUTE:
                 self._speaker.toggle()
+            case Command.BIND:
+                self._tell(BINDING if self._window.is_binding else "the keys are as they are now")
             case Command.SAVE_PICTURE if self._view.picture is not None:
                 frame = self._view.picture.frame
                 path = save_picture(frame, source.facts, self._folder, self._signer)
@@ -169,6 +174,17 @@ class Game:
                 self._restart_time()
             case _:
                 pass  # a step while time runs, a picture before there is one
+
+    def _bind(self, control: str, code: int) -> None:
+        """The key that was pressed while a code was held is that code from now on."""
+        try:
+            self._view.source.bind(control, code)
+        except WorldsimError as error:
+            self._tell(str(error))
+            return
+        self._window.facts = self._view.source.facts
+        self._idle = self._view.source.facts.idle
+        self._tell(f"{control} is code {code} now, and saved")
 
     def _load(self, path: Path) -> None:
         snapshot = read_save(path)
@@ -196,7 +212,7 @@ class Game:
             self._tell("two views from one moment; F7: keys to the other, F6: this one alone")
         self._restart_time()
 
-    def _step(self, action: int) -> None:
+    def _step(self, action: Action) -> None:
         """One tick of the view with the keys, out of time."""
         self._view.picture = self._view.source.single(action)
         self._show()

@@ -5,14 +5,17 @@ Window and headless play know only `Source`.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from worldsim.axes import Action, Axis, at_rest
 from worldsim.clients.connection import RemoteFrame, ServerError
+from worldsim.clients.keys import choose
 from worldsim.clients.sync_client import Client
+from worldsim.errors import WorldsimError
 from worldsim.history import History
 from worldsim.server import protocol as wire
 from worldsim.server.media import fit_picture
@@ -52,6 +55,12 @@ class Facts:
     frame_size: tuple[int, int]  # (H, W)
     bindings: dict[str, int]
     num_actions: int
+    axes: tuple[Axis, ...] = ()  # of continuous actions, in place of codes
+
+    @property
+    def idle(self) -> Action:
+        """What somebody does who does nothing."""
+        return at_rest(self.axes) if self.axes else choose(set(), self.bindings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +82,14 @@ class Source(Protocol):
         """Ticks dropped so far, as counted by whoever runs the world."""
         ...
 
-    def poll(self, read: Callable[[], int]) -> Picture | None:
+    def poll(self, read: Callable[[], Action]) -> Picture | None:
         """The next picture in real time; `read` says which action is held, as late as possible.
 
         None when there was no picture for a while.
         """
         ...
 
-    def single(self, action: int) -> Picture:
+    def single(self, action: Action) -> Picture:
         """One tick, out of time: for single steps and for headless play."""
         ...
 
@@ -112,6 +121,11 @@ class Source(Protocol):
         """A second game with the same present, which goes its own way."""
         ...
 
+    def bind(self, control: str, code: int) -> None:
+        """From now on `control` is this code, here and in the world's folder. WorldsimError if the
+        world cannot be changed."""
+        ...
+
     def close(self) -> None:
         """End the game."""
         ...
@@ -130,6 +144,7 @@ class LocalSource:
             frame_size=world.frame_size,
             bindings=world.bindings,
             num_actions=world.num_actions,
+            axes=tuple(world.axes),
         )
         self._world = world
         self._beginning = beginning
@@ -146,7 +161,7 @@ class LocalSource:
         """Ticks that could not begin within their period."""
         return self._missed
 
-    def poll(self, read: Callable[[], int]) -> Picture | None:
+    def poll(self, read: Callable[[], Action]) -> Picture | None:
         """Waits until the tick is due."""
         if self._ticker is None:
             self._ticker = Ticker(1.0 / self.facts.fps, time.monotonic())
@@ -154,7 +169,7 @@ class LocalSource:
         left = self._ticker.due + 1.0 / self.facts.fps - time.monotonic()
         return self.single(read(), left)
 
-    def single(self, action: int, left: float | None = None) -> Picture:
+    def single(self, action: Action, left: float | None = None) -> Picture:
         """One tick, now, with so many seconds `left` for it."""
         began = time.perf_counter()
         self._prediction = self._world.predict(self._state, action, left=left)
@@ -211,6 +226,11 @@ class LocalSource:
         other._go_on(self._state)
         return other
 
+    def bind(self, control: str, code: int) -> None:
+        """Raises MachineError if the folder cannot be written."""
+        self._world.bind({control: code})
+        self.facts = replace(self.facts, bindings=self._world.bindings)
+
     def close(self) -> None:
         """Nothing to give back."""
 
@@ -245,11 +265,12 @@ class RemoteSource:
             frame_size=(world.height, world.width),
             bindings=world.bindings,
             num_actions=len(world.actions),
+            axes=tuple(Axis(name=a.name, low=a.low, high=a.high) for a in world.axes),
         )
         self._client = client
         self._beginning = beginning
         self._clock: wire.Clock = "step"
-        self._held: int | None = None
+        self._held: Action | None = None
         self._hold_until = 0.0  # a tap shorter than a tick must not be overwritten before its tick
         self._missed = self._missed_before = 0
         if keep:
@@ -262,7 +283,7 @@ class RemoteSource:
         """Ticks that the server dropped."""
         return self._missed_before + self._missed
 
-    def poll(self, read: Callable[[], int]) -> Picture | None:
+    def poll(self, read: Callable[[], Action]) -> Picture | None:
         """Sends each change of the keys at once while it waits for a frame."""
         if self._clock == "step":
             self.pause(False)
@@ -279,7 +300,7 @@ class RemoteSource:
                 continue
         return None
 
-    def single(self, action: int) -> Picture:
+    def single(self, action: Action) -> Picture:
         """One tick on the server."""
         if self._clock == "open":
             self.pause(True)
@@ -327,6 +348,10 @@ class RemoteSource:
         """A second connection to the same server. Raises ServerError if it has no room."""
         second = self._client.second(self._client.fork())
         return RemoteSource(second, self._beginning, keep=True)
+
+    def bind(self, control: str, code: int) -> None:
+        """Raises WorldsimError: others play there."""
+        raise WorldsimError("keys are bound where the world is: worldsim actions WORLD --bind")
 
     def close(self) -> None:
         """Leave the server."""

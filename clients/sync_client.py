@@ -7,7 +7,7 @@ with Client.connect("ws://127.0.0.1:8765") as client:
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -94,7 +94,7 @@ class Client:
         )
         self._loop.run(starting)
 
-    def send_action(self, action: int) -> int:
+    def send_action(self, action: int | Sequence[float]) -> int:
         """Hold `action` from now on; its sequence number."""
         return self._loop.run(self._client.send_action(action))
 
@@ -102,7 +102,7 @@ class Client:
         """The next frame; TimeoutError after `timeout` seconds without one."""
         return self._loop.run(self._client.frame(timeout))
 
-    def step(self, action: int) -> RemoteFrame:
+    def step(self, action: int | Sequence[float]) -> RemoteFrame:
         """Send `action` and wait for the first frame that reflects it."""
         return self._loop.run(self._client.step(action))
 

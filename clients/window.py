@@ -8,9 +8,23 @@ from enum import Enum, auto
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 import pygame
 
+from worldsim.axes import Action
 from worldsim.clients.boxes import draw_boxes
-from worldsim.clients.keys import DOWN, FIRE, LEFT, RIGHT, UP, choose
+from worldsim.clients.keys import (
+    DOWN,
+    FIRE,
+    LEFT,
+    LOWER,
+    OWN,
+    RAISE,
+    REST,
+    RIGHT,
+    UP,
+    choose,
+    control_of,
+)
 from worldsim.clients.source import Facts, Picture
+from worldsim.clients.steering import Steering
 
 HELD = {
     pygame.K_UP: UP,
@@ -23,6 +37,7 @@ HELD = {
     pygame.K_d: RIGHT,
     pygame.K_SPACE: FIRE,
 }
+AXES_HELD = {**HELD, pygame.K_LCTRL: REST, pygame.K_q: LOWER, pygame.K_e: RAISE}
 MAX_SCALE = 8
 OVERLAY_EVERY = 15  # frames between two renderings of the numbers
 WHITE, SHADE = (255, 255, 255), (0, 0, 0, 150)
@@ -43,6 +58,7 @@ class Command(Enum):
     LOAD = auto()
     FORK = auto()
     SWITCH = auto()
+    BIND = auto()
 
 
 COMMANDS = {
@@ -57,6 +73,7 @@ COMMANDS = {
     pygame.K_F9: Command.LOAD,
     pygame.K_F6: Command.FORK,
     pygame.K_F7: Command.SWITCH,
+    pygame.K_b: Command.BIND,
 }
 
 
@@ -81,7 +98,10 @@ class Window:
         height, width = facts.frame_size
         scale = _first_scale(width, height)
         size = (width * scale, height * scale)
-        self._facts = facts
+        self.facts = facts
+        self._keys = AXES_HELD if facts.axes else HELD
+        self._steering = Steering(facts.axes)
+        self._sticks = _sticks() if facts.axes else []
         self._screen = pygame.display.set_mode(size, pygame.RESIZABLE)
         pygame.display.set_caption(f"worldsim: {facts.name}")
         self._font = pygame.font.Font(None, 20)
@@ -94,13 +114,15 @@ class Window:
         self._code: int | None = None  # a number key: the code itself
         self._commands: list[Command] = []
         self._is_back_held = self._is_back_tapped = False
+        self.is_binding = False  # a key that goes down while a number is held gets that code
+        self._bound: list[tuple[str, int]] = []
 
     def wants_back(self) -> bool:
         """Whether Backspace is held, or was tapped since the last time."""
         tapped, self._is_back_tapped = self._is_back_tapped, False
         return tapped or self._is_back_held
 
-    def read(self) -> int:
+    def read(self) -> Action:
         """The action that the keys ask for now; a tap between two looks counts for one."""
         for event in pygame.event.get():
             self._take(event)
@@ -108,13 +130,20 @@ class Window:
             return self._code
         held = self._tapped.union(self._held.values())
         self._tapped.clear()
-        return choose(held, self._facts.bindings)
+        if self.facts.axes:
+            return self._steering.read(held)
+        return choose(held, self.facts.bindings)
 
     def commands(self) -> list[Command]:
         """What was asked for since the last time, in order."""
         self.pump()
         commands, self._commands = self._commands, []
         return commands
+
+    def bound(self) -> list[tuple[str, int]]:
+        """Controls that were given a code since the last time, while keys are being bound."""
+        bound, self._bound = self._bound, []
+        return bound
 
     def pump(self) -> None:
         """Look at the keys without using up a tap."""
@@ -126,7 +155,7 @@ class Window:
     ) -> None:
         """Put pictures on the screen side by side, with `line` over them; it is drawn now and then
         unless it `is_news`. Of several, the one with the index `focus` is marked."""
-        height, width = self._facts.frame_size
+        height, width = self.facts.frame_size
         screen, count = self._screen, len(pictures)
         room = (screen.get_width() - (count - 1) * GAP) // count
         scale = max(1, min(room // width, screen.get_height() // height))
@@ -165,19 +194,28 @@ class Window:
             self._press(event.key)
         elif event.type == pygame.KEYUP:
             self._release(event.key)
+        elif event.type == pygame.MOUSEMOTION and event.buttons[0]:
+            self._steering.drag(event.rel[0], -event.rel[1])
+        elif event.type == pygame.JOYAXISMOTION and self._sticks:
+            self._steering.lean(self._sticks[0].get_axis(0), -self._sticks[0].get_axis(1))
         elif event.type == pygame.WINDOWFOCUSLOST:  # the releases go to another window
             self._held.clear()
             self._code, self._is_back_held = None, False
 
     def _press(self, key: int) -> None:
-        if key in HELD:
-            self._held[key] = HELD[key]
-            self._tapped.add(HELD[key])
+        name = self._keys.get(key) or _own_name(key)
+        if self.is_binding and self._code is not None and name:
+            self._bound.append((control_of(name, self.facts.bindings), self._code))
+        elif key in self._keys or name in self.facts.bindings:
+            self._held[key] = name
+            self._tapped.add(name)
         elif key == pygame.K_BACKSPACE:
             self._is_back_held = self._is_back_tapped = True
         elif key in COMMANDS:
             self._commands.append(COMMANDS[key])
-        elif pygame.K_1 <= key <= pygame.K_9 and key - pygame.K_1 < self._facts.num_actions:
+            if key == pygame.K_b:  # at once: the keys to be bound may come before the next look
+                self.is_binding = not self.is_binding and self.facts.num_actions > 0
+        elif pygame.K_1 <= key <= pygame.K_9 and key - pygame.K_1 < self.facts.num_actions:
             self._code = key - pygame.K_1
 
     def _release(self, key: int) -> None:
@@ -193,6 +231,18 @@ class Window:
         label.fill(SHADE)
         label.blit(ink, (4, 2))
         return label
+
+
+def _own_name(key: int) -> str:
+    """Of a letter that means nothing else here; empty for other keys."""
+    letter = pygame.K_a <= key <= pygame.K_z and key not in COMMANDS
+    return f"{OWN}{chr(key)}" if letter else ""
+
+
+def _sticks() -> list[pygame.joystick.JoystickType]:
+    """The gamepads that are plugged in; they speak only while somebody holds them."""
+    pygame.joystick.init()
+    return [pygame.joystick.Joystick(i) for i in range(pygame.joystick.get_count())]
 
 
 def _first_scale(width: int, height: int) -> int:

@@ -11,7 +11,8 @@ class DynamicsConfig:
     rows: int = 6  # tokens down
     columns: int = 8  # tokens across
     channels: int = 48  # numbers per token
-    num_actions: int = 8
+    num_actions: int = 8  # codes; 0 if the actions are axes
+    axes: tuple[float, ...] = ()  # what counts as one on each axis of a continuous action
     width: int = 160  # D, features per token
     heads: int = 5
     state_size: int = 32  # N, numbers that the memory keeps per feature

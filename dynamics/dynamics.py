@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from worldsim.dynamics import flow
+from worldsim.dynamics.actions import told_actions, unknown_action
 from worldsim.dynamics.config import DynamicsConfig
 from worldsim.dynamics.head import Head, Move, Moved
 from worldsim.dynamics.objects import ObjectsConfig, SlotReader
@@ -25,9 +26,14 @@ class Dynamics(nn.Module):
         self.reader = SlotReader(objects, config) if objects else None
 
     @property
-    def unknown_action(self) -> int:
-        """The action of a tick that nobody recorded."""
-        return self.config.num_actions
+    def unknown_action(self) -> float:
+        """The action of a tick that nobody recorded: a code, or NaN on every axis."""
+        return unknown_action(self.config.num_actions, self.config.axes)
+
+    def told(self, actions: Tensor) -> Tensor:
+        """Actions as recorded, (...) with -1 or (..., A) with NaN for unknown, as trunk and head
+        take them."""
+        return told_actions(actions, self.config.num_actions, self.config.axes)
 
     def with_slots(self, context: Tensor, slots: Tensor | None) -> Tensor:
         """The trunk's context (B, S, D), and what the head is to know of the slots (B, K, ..)."""

@@ -19,6 +19,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldsim.dynamics.actions import embed_actions
 from worldsim.dynamics.attention import SpatialAttention
 from worldsim.dynamics.config import DynamicsConfig
 from worldsim.dynamics.layers import FeedForward
@@ -146,7 +147,7 @@ class Head(nn.Module):
         self.config = config
         self.mover = Mover(config)
         self.read = nn.Linear(config.channels, d)
-        self.action = nn.Embedding(config.num_actions + 1, d)
+        self.action = embed_actions(config.num_actions, config.axes, d)
         self.clock = nn.Sequential(nn.Linear(3, d), nn.SiLU(), nn.Linear(d, d))
         self.layers = nn.ModuleList(HeadLayer(config) for _ in range(config.head_layers))
         self.norm = nn.RMSNorm(d, elementwise_affine=False)
@@ -165,7 +166,7 @@ class Head(nn.Module):
     ) -> Moved:
         """Once per tick, whatever the number of flow steps: context (B, S, D) from the trunk;
         latent and before (B, P, C), the last two; motion (B, 3, h, w), how the last picture came
-        from the one before (`match`); action (B,)."""
+        from the one before (`match`); action (B,) or (B, A)."""
         return self.mover(context, latent, before, motion, self.action(action), move)  # type: ignore[no-any-return]
 
     def forward(self, noisy: Tensor, clock: Tensor, moved: Moved, action: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ class LatentActions(nn.Module):
     def forward(self, latent: Tensor, code: Tensor, move: Move) -> tuple[Tensor, Moved]:
         """The last latent (B, P, C) and the weights of the codes (B, A), one-hot or soft
         -> the next latent, and the moved picture."""
-        told = code.to(latent.dtype) @ self.decoder.action.weight[:-1]
+        told = code.to(latent.dtype) @ self.decoder.action.get_parameter("weight")[:-1]
         context = self.places + told[:, None]
         at_rest = still(len(latent), (self.config.rows, self.config.columns), latent)
         moved = self.decoder.mover(context, latent, latent, at_rest, told, move)

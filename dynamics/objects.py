@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldsim.dynamics.actions import embed_actions, told_actions, unknown_action
 from worldsim.dynamics.background import Background
 from worldsim.dynamics.config import DynamicsConfig
 
@@ -98,7 +99,7 @@ class Objects(nn.Module):
         self.rows, self.columns = grid.rows * config.cells, grid.columns * config.cells
         self.background = Background(grid.rows, grid.columns, grid.channels, config.cells)
         self.field = Field(config, grid)
-        self.action = nn.Embedding(grid.num_actions + 1, 16)
+        self.action = embed_actions(grid.num_actions, grid.axes, 16)
         self.scene = nn.Linear(grid.channels, 16)
         last = nn.Linear(64, 4)
         nn.init.zeros_(last.weight)
@@ -119,6 +120,15 @@ class Objects(nn.Module):
     def initial_state(self, batch: int) -> Tensor:
         """No objects yet: (B, K, D) zeros."""
         return self.scene.weight.new_zeros(batch, self.config.slots, self.config.size)
+
+    @property
+    def unknown_action(self) -> float:
+        """The action of a tick that nobody recorded."""
+        return unknown_action(self.grid.num_actions, self.grid.axes)
+
+    def told(self, actions: Tensor) -> Tensor:
+        """Actions as recorded, as `carry` takes them; see `Dynamics.told`."""
+        return told_actions(actions, self.grid.num_actions, self.grid.axes)
 
     def carry(self, slots: Tensor, latent: Tensor, action: Tensor) -> Tensor:
         """The slots (B, K, D) of the frame whose latent is (B, P, C), after the action (B,). Each

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldsim.dynamics.actions import embed_actions, told_actions, unknown_action
+
 
 @dataclass(frozen=True, kw_only=True)
 class SoundDynamicsConfig:
@@ -21,7 +23,8 @@ class SoundDynamicsConfig:
 
     tokens: int = 48  # P
     channels: int = 48  # C
-    num_actions: int = 8
+    num_actions: int = 8  # codes; 0 if the actions are axes
+    axes: tuple[float, ...] = ()  # what counts as one on each axis of a continuous action
     groups: int = 3  # G, of the codec
     digits: int = 4  # of a group
     levels: int = 4  # of a digit
@@ -46,7 +49,7 @@ class SoundDynamics(nn.Module):
         self.config = c = config
         self.token = nn.Linear(c.channels, c.token_width)
         self.look = nn.Linear(c.tokens * c.token_width, c.look_width)
-        self.act = nn.Embedding(c.num_actions + 1, c.look_width)  # the last one: unknown
+        self.act = embed_actions(c.num_actions, c.axes, c.look_width)
         features = c.groups * c.digits
         self.memory = nn.GRU(features + c.look_width, c.width, batch_first=True)
         self.hidden = nn.ModuleList(
@@ -58,13 +61,17 @@ class SoundDynamics(nn.Module):
         self.register_buffer("digits", 2 * values / (c.levels - 1) - 1, persistent=False)
 
     @property
-    def unknown_action(self) -> int:
+    def unknown_action(self) -> float:
         """The action of a tick that nobody knows the action of."""
-        return self.config.num_actions
+        return unknown_action(self.config.num_actions, self.config.axes)
+
+    def told(self, actions: Tensor) -> Tensor:
+        """Actions as recorded, as `forward` takes them; see `Dynamics.told`."""
+        return told_actions(actions, self.config.num_actions, self.config.axes)
 
     def initial_state(self, batch: int) -> Tensor:
         """Memory before anything was heard or seen, (B, W)."""
-        return self.act.weight.new_zeros(batch, self.config.width)
+        return self.look.weight.new_zeros(batch, self.config.width)
 
     def forward(
         self, features: Tensor, latents: Tensor, actions: Tensor, state: Tensor

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from worldsim.dynamics.actions import embed_actions
 from worldsim.dynamics.attention import SpatialAttention
 from worldsim.dynamics.config import DynamicsConfig
 from worldsim.dynamics.layers import FeedForward
@@ -76,8 +77,7 @@ class Trunk(nn.Module):
         self.config = config
         self.read = nn.Linear(2 * config.channels, d)
         self.places = nn.Parameter(0.02 * torch.randn(config.num_places, d))
-        # one row more than there are actions: "unknown", for context without a record of keys
-        self.action = nn.Embedding(config.num_actions + 1, d)
+        self.action = embed_actions(config.num_actions, config.axes, d)
         self.level = nn.Linear(1, d)
         self.layers = nn.ModuleList(
             SpaceLayer(config) if i % config.memory_every else TrunkLayer(config)
@@ -101,9 +101,9 @@ class Trunk(nn.Module):
     ) -> tuple[Tensor, TrunkState]:
         """Read T ticks.
 
-        latents (B, T, P, C); actions (B, T), the action that led to each latent, num_actions if
-        unknown; levels (B, T), standard deviation of the noise in each latent -> context
-        (B, T, S, D) for the head, state after the last tick.
+        latents (B, T, P, C); actions, what led to each latent: codes (B, T), num_actions if
+        unknown, or axes (B, T, A), NaN if unknown; levels (B, T), standard deviation of the noise
+        in each latent -> context (B, T, S, D) for the head, state after the last tick.
         """
         before = torch.cat([state.latent[:, None], latents[:, :-1]], dim=1)
         x = self._embed(latents, before, actions, levels)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from worldsim.axes import Action
 from worldsim.costs import BUSY, Cost, Costs, measure, size_of_batch, time_tick
 from worldsim.errors import CheckpointError
 from worldsim.slots import Slot, gather, num_bytes
@@ -28,7 +29,7 @@ log = logging.getLogger("worldsim.server")
 T = TypeVar("T")
 
 MOST_PLAYERS = 32  # that are ever computed together
-Choice = Callable[[], tuple[int, int]]  # (seq, action), asked for when the work begins
+Choice = Callable[[], tuple[int, Action]]  # (seq, action), asked for when the work begins
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Shown:
     """What a tick shows one player. Absent parts are None."""
 
     seq: int  # of the action that it reflects
-    action: int
+    action: Action
     frame: NDArray[np.uint8]  # (H, W, 3)
     sound: NDArray[np.float32] | None
     objects: NDArray[np.float32] | None  # (K, D)
@@ -212,7 +213,7 @@ class Engine:
             return None
 
 
-def _shown(output: "Output", row: int, seq: int, action: int) -> Shown:
+def _shown(output: "Output", row: int, seq: int, action: Action) -> Shown:
     return Shown(
         seq=seq,
         action=action,

@@ -6,13 +6,15 @@ the socket; only the client's own acks tell how far behind it is.
 
 from collections import deque
 
+from worldsim.axes import Action
+
 MAX_ADDRESSES = 4096  # whose attempts are counted
 
 
 class Mailbox:
     """One slot for the newest action; an older one is worthless, so there is nothing to queue."""
 
-    def __init__(self, action: int) -> None:
+    def __init__(self, action: Action) -> None:
         """Holds `action` as number 0 until the player does something."""
         self._newest = (0, action, 0.0)  # one tuple: the model's thread reads while the loop writes
 
@@ -21,12 +23,12 @@ class Mailbox:
         """Number of the newest action."""
         return self._newest[0]
 
-    def read(self) -> tuple[int, int, float]:
+    def read(self) -> tuple[int, Action, float]:
         """(seq, action, when it came) of the newest action; it stays, a key is held until it is
         released."""
         return self._newest
 
-    def put(self, seq: int, action: int, now: float = 0.0) -> bool:
+    def put(self, seq: int, action: Action, now: float = 0.0) -> bool:
         """Take the action unless it is older than the one held; whether it was taken."""
         if seq <= self.seq:
             return False

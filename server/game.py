@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from worldsim.axes import Action
 from worldsim.history import History
 from worldsim.server import protocol as wire
 from worldsim.server.engine import Shown
@@ -60,7 +61,7 @@ class Seat:
 class Game:
     """A world, the only one that its players know."""
 
-    def __init__(self, prefix: str, *, idle_action: int, steps: int, history: History) -> None:
+    def __init__(self, prefix: str, *, idle_action: Action, steps: int, history: History) -> None:
         """`prefix` is how its id and its tokens begin, `idle_action` what nobody at the controls
         does, `steps` the flow steps at first."""
         self._prefix = prefix
@@ -247,7 +248,7 @@ class Game:
         """Whether an order waits or is carried out."""
         return self._claims > 0
 
-    def choose(self) -> tuple[int, int]:
+    def choose(self) -> tuple[int, Action]:
         """(seq, action): the newest action, for the tick that begins now."""
         seq, action, self._acted = self.mailbox.read()
         return seq, action

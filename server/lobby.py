@@ -59,7 +59,7 @@ class Lobby:
         world = self.engine.world
         game = Game(
             self._prefix,
-            idle_action=world.bindings.get("noop", 0),
+            idle_action=world.idle_action,
             steps=world.flow_steps,
             history=self.history(),
         )
@@ -222,6 +222,7 @@ def welcome_of(lobby: Lobby, game: Game, seat: Seat, *, agent: str, window: int)
         sample_rate=world.sample_rate,
         actions=world.actions,
         bindings=world.bindings,
+        axes=[wire.Axis(axis.name, axis.low, axis.high) for axis in world.axes],
         window=window,
         game=game.id,
         role="driver" if is_driver else "viewer",

@@ -152,6 +152,7 @@ class Orders:
             sample_rate=world.sample_rate,
             controls=list(world.actions),
             signer=self.lobby.signer,
+            axes=[axis.name for axis in world.axes],
         )
 
         def gave_up(reason: str) -> None:

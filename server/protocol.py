@@ -101,10 +101,12 @@ class Start(Message, frozen=True, tag="start"):
 
 
 class Action(Message, frozen=True, tag="action"):
-    """The code that the player holds from now on; `seq` rises with each message, from 1."""
+    """The code that the player holds from now on, or, in a world with axes, the value of each of
+    them; `seq` rises with each message, from 1."""
 
     seq: Annotated[int, msgspec.Meta(ge=1, le=2**32 - 1)]
-    action: U32
+    action: U32 = 0
+    axes: Annotated[tuple[float, ...], msgspec.Meta(max_length=64)] | None = None
 
 
 class Ack(Message, frozen=True, tag="ack"):
@@ -154,6 +156,14 @@ class Upload(Message, frozen=True, tag="upload"):
 # From the server ---------------------------------------------------------------------------------
 
 
+class Axis(msgspec.Struct, frozen=True):
+    """One axis of a continuous action, and how far it goes."""
+
+    name: str
+    low: float
+    high: float
+
+
 class Welcome(Message, frozen=True, tag="hello"):
     """The first message of a connection, and again when the role changes: what this world is."""
 
@@ -177,6 +187,7 @@ class Welcome(Message, frozen=True, tag="hello"):
     can_record: bool = False
     restored: float | None = None  # seconds: age of the save that the game of a lost server is from
     ai_generated: bool = True
+    axes: list[Axis] = []  # of continuous actions, in place of codes
 
 
 class Started(Message, frozen=True, tag="start"):

@@ -15,7 +15,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class Subject:
     sample_rate: float | None  # Hz
     controls: list[str]
     signer: Signer | None = None  # of the videos
+    axes: list[str] = field(default_factory=list)  # in place of controls
 
     def header(self) -> dict[str, Any]:
         """The first line of a side file; see worldsim.data.recording.Header."""
@@ -66,6 +67,7 @@ class Subject:
             "sample_rate": round(self.sample_rate or 0),
             "channels": "none" if self.sample_rate is None else "mono",
             "controls": self.controls,
+            **({"axes": self.axes} if self.axes else {}),
             "ai_generated": True,
         }
 
@@ -94,9 +96,12 @@ class Episode:
     def add(self, shown: Shown) -> None:
         """Append a frame; the first one has no control that led to it."""
         is_first = self.frames == 0
+        action = None if is_first else shown.action
+        axes = {"axes": list(action)} if isinstance(action, tuple) else {}
         self._line(
             {
-                "control": None if is_first else shown.action,
+                "control": None if axes else action,
+                **axes,
                 "reset": is_first,
                 "death": False,
                 "pose": [0, 0, 0],

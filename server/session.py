@@ -11,6 +11,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from worldsim import __version__
+from worldsim.axes import Action, wrong_axis
 from worldsim.errors import ProtocolError
 from worldsim.server import protocol as wire
 from worldsim.server.flow import Pace
@@ -129,13 +130,10 @@ class Session:
                 self._outlet.ack(frame)
             case wire.Hello():
                 await self._hear_hello(request)
-            case wire.Action(seq, action):
+            case wire.Action():
                 self._must_drive()
-                limit = self._lobby.engine.world.num_actions
-                if action >= limit:
-                    message = f"action must be < {limit}, got {action}"
-                    raise Refused("bad_action", message, "$.action")
-                if self._game.mailbox.put(seq, action, time.monotonic()):
+                action = self._checked(request)
+                if self._game.mailbox.put(request.seq, action, time.monotonic()):
                     self._scheduler.wake()
             case wire.Upload():
                 self._must_drive()
@@ -147,6 +145,21 @@ class Session:
                 await asyncio.sleep(self._order_pace.excess(time.monotonic()))
                 await self._orders.carry_out(self._game, request)
                 self._scheduler.wake()
+
+    def _checked(self, request: wire.Action) -> Action:
+        """What the player does; Refused if nobody can do that here."""
+        world = self._lobby.engine.world
+        if world.axes:
+            wrong = wrong_axis(request.axes or (), world.axes)
+            if wrong:
+                raise Refused("bad_action", wrong, "$.axes")
+            return request.axes or ()
+        if request.axes is not None:
+            raise Refused("bad_action", f"{world.name} has codes, not axes", "$.axes")
+        if request.action >= world.num_actions:
+            message = f"action must be < {world.num_actions}, got {request.action}"
+            raise Refused("bad_action", message, "$.action")
+        return request.action
 
     def _must_drive(self) -> None:
         if self._seat is not self._game.driver:

@@ -38,8 +38,9 @@ class CounterWorld:
 
     frame_size, fps, num_actions = (6, 8), 35.0, 8
 
+    idle_action, axes = 0, ()
+
     def __init__(self) -> None:
-        self.bindings = {"noop": 0}
         self.forwards = 0
 
     def reset(self, frames: Any = None, seed: Any = 0, batch: int = 1) -> CounterState:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from worldsim.axes import Action, at_rest
 from worldsim.evaluation.intervals import Graded, measure
 from worldsim.evaluation.pictures import save_clip
 from worldsim.motion import Motion, mean_motion
@@ -29,7 +30,7 @@ class Atlas:
 
     world: str
     world_hash: str
-    names: list[str]  # of the codes
+    names: list[str]  # of the codes, or of the axes and the values that were held
     frames: NDArray[np.uint8]  # (A, S, T + 1, H, W, 3); the first frame is the scene
     motions: list[list[Motion]]  # (A, S)
 
@@ -47,10 +48,11 @@ def draw_atlas(world: "World", *, scenes: int, ticks: int) -> Atlas:
     states, seen = _scenes(world, scenes)
     together = type(states[0]).stack(states)
     frames = []
-    for code in range(world.num_actions):
+    tried = _tried(world)
+    for action in tried.values():
         state, shown = together, [seen]
         for _ in range(ticks):
-            state, out = world.step(state, code)
+            state, out = world.step(state, action)
             shown.append(out.frame)
         frames.append(np.stack(shown, axis=1))
     clips = np.stack(frames)
@@ -58,10 +60,23 @@ def draw_atlas(world: "World", *, scenes: int, ticks: int) -> Atlas:
     return Atlas(
         world=world.name,
         world_hash=world.hash,
-        names=list(world.actions),
+        names=list(tried),
         frames=clips,
         motions=motions,
     )
+
+
+def _tried(world: "World") -> dict[str, Action]:
+    """The actions that are held, by name: every code, or every axis alone at both of its ends."""
+    if not world.axes:
+        return dict(zip(world.actions, range(world.num_actions), strict=True))
+    found: dict[str, Action] = {}
+    for i, axis in enumerate(world.axes):
+        for end in dict.fromkeys((axis.low, axis.high)):
+            action = list(at_rest(world.axes))
+            action[i] = end
+            found[f"{axis.name}={end:g}"] = tuple(action)
+    return found
 
 
 def write_atlas(atlas: Atlas, fps: float, folder: Path, signer: "Signer | None" = None) -> None:
@@ -81,10 +96,11 @@ def write_atlas(atlas: Atlas, fps: float, folder: Path, signer: "Signer | None" 
 def _scenes(world: "World", count: int) -> tuple[list["WorldState"], NDArray[np.uint8]]:
     """Moments APART ticks from each other, and what they show, (count, H, W, 3)."""
     state = world.reset(seed=0)
+    actions = list(_tried(world).values())
     states, seen = [], []
     for scene in range(count):
         for _ in range(APART if scene else 1):
-            state, out = world.step(state, scene % world.num_actions)
+            state, out = world.step(state, actions[scene % len(actions)])
         states.append(state)
         seen.append(out.frame[0])
     return states, np.stack(seen)

@@ -6,12 +6,15 @@ A code that nobody named is bound to its own number, as `code_3`.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worldsim.folder import WorldConfig
+from worldsim.errors import MachineError
+from worldsim.folder import WorldConfig, read_config, write_config
 from worldsim.motion import Motion
+from worldsim.training.card import write_card
 
 CLEAR = 0.25  # pixels per tick: a smaller mean motion names nothing
 NUMBERED = re.compile(r"code_\d+")
@@ -29,6 +32,23 @@ def bound(config: WorldConfig, bindings: Mapping[str, int]) -> WorldConfig:
     rest = {f"code_{code}": code for code, name in enumerate(names) if name is None}
     actions = [name or f"code_{code}" for code, name in enumerate(names)]
     return replace(config, actions=actions, bindings=named | rest)
+
+
+def bind_in_folder(folder: Path, chosen: Mapping[str, int]) -> WorldConfig:
+    """Write controls, control -> code, into config.json and the card of a world, beside what is
+    bound; the config that it has then.
+
+    Raises ValueError for a code that is none, MachineError if the folder cannot be written.
+    """
+    config = read_config(folder)
+    kept = {c: code for c, code in config.bindings.items() if c not in chosen}
+    config = bound(config, {**chosen, **kept})
+    try:
+        write_config(folder, config)
+        write_card(folder, config)
+    except OSError as error:  # the worlds of an installation may not be ours to change
+        raise MachineError(f"{folder}: {error.strerror}; bind in a copy of it") from error
+    return config
 
 
 def bind_by_motion(motions: Sequence[Motion]) -> dict[str, int]:

@@ -40,7 +40,7 @@ def time_tick(world: "World", state: "WorldState", steps: int) -> float:
     ticks = []
     for _ in range(MEASURED_TICKS):
         began = time.perf_counter()
-        state, _ = world.step(state, 0, flow_steps=steps)
+        state, _ = world.step(state, world.idle_action, flow_steps=steps)
         ticks.append(time.perf_counter() - began)
     return sorted(ticks)[1]
 

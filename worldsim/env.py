@@ -30,7 +30,7 @@ MAX_STEPS = 10_000
 SEED_LIMIT = 2**31 - 1
 
 
-class WorldEnv(gymnasium.Env[Frame, np.int64]):
+class WorldEnv(gymnasium.Env[Frame, Any]):
     """One player in one world."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 35}  # noqa: RUF012  (Gymnasium's form)
@@ -49,7 +49,7 @@ class WorldEnv(gymnasium.Env[Frame, np.int64]):
         self.render_mode = render_mode
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": self.world.fps}
         self.observation_space: Space[Frame] = frame_space(self.world)
-        self.action_space: Space[np.int64] = Discrete(self.world.num_actions)
+        self.action_space: Space[Any] = action_space(self.world)
         self.spec = self._own_spec()
         self._state: WorldState | None = None
         self._frame: Frame | None = None
@@ -64,11 +64,11 @@ class WorldEnv(gymnasium.Env[Frame, np.int64]):
         rollout_seed = int(self.np_random.integers(SEED_LIMIT))
         self._state = self.world.reset(seed=rollout_seed)
         self._steps = 0
-        return self._tick(idle_action(self.world))
+        return self._tick(self.world.idle_action)
 
-    def step(self, action: np.int64) -> tuple[Frame, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Frame, float, bool, bool, dict[str, Any]]:
         """One tick. ValueError for an unknown action, RuntimeError before the first reset."""
-        frame, info = self._tick(int(action))
+        frame, info = self._tick(action if self.world.axes else int(action))
         self._steps += 1
         return frame, 0.0, False, self._steps >= self.max_steps, info
 
@@ -76,7 +76,7 @@ class WorldEnv(gymnasium.Env[Frame, np.int64]):
         """The frame last shown, uint8 (H, W, 3)."""
         return None if self._frame is None else self._frame.copy()
 
-    def _tick(self, action: int) -> tuple[Frame, dict[str, Any]]:
+    def _tick(self, action: Any) -> tuple[Frame, dict[str, Any]]:
         if self._state is None:
             raise RuntimeError("call reset() before step()")
         self._state, out = self.world.step(self._state, action)
@@ -94,7 +94,7 @@ class WorldEnv(gymnasium.Env[Frame, np.int64]):
         return EnvSpec(id="WorldSim/World-v0", entry_point=make)
 
 
-class WorldVectorEnv(VectorEnv[Frame, npt.NDArray[np.int64], npt.NDArray[Any]]):
+class WorldVectorEnv(VectorEnv[Frame, npt.NDArray[Any], npt.NDArray[Any]]):
     """`num_envs` players in one world, advanced by one batched forward per step.
 
     A player whose episode was cut starts a new one on the next step (AutoresetMode.NEXT_STEP); the
@@ -123,7 +123,7 @@ class WorldVectorEnv(VectorEnv[Frame, npt.NDArray[np.int64], npt.NDArray[Any]]):
             "autoreset_mode": AutoresetMode.NEXT_STEP,
         }
         self.single_observation_space = frame_space(self.world)
-        self.single_action_space = Discrete(self.world.num_actions)
+        self.single_action_space = action_space(self.world)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._players = [seeding.np_random()[0] for _ in range(num_envs)]
@@ -148,21 +148,21 @@ class WorldVectorEnv(VectorEnv[Frame, npt.NDArray[np.int64], npt.NDArray[Any]]):
         self._done[:] = False
         rollouts = [int(player.integers(SEED_LIMIT)) for player in self._players]
         self._state = self.world.reset(seed=rollouts, batch=self.num_envs)
-        return self._tick(np.full(self.num_envs, idle_action(self.world), dtype=np.int64))
+        return self._tick(self._idle(self.num_envs))
 
-    def step(
-        self, actions: npt.NDArray[np.int64]
-    ) -> tuple[Frame, Floats, Bools, Bools, dict[str, Any]]:
+    def step(self, actions: npt.NDArray[Any]) -> tuple[Frame, Floats, Bools, Bools, dict[str, Any]]:
         """One tick for everybody; ended episodes begin again instead."""
         if self._state is None:
             raise RuntimeError("call reset() before step()")
-        chosen = np.array(actions, dtype=np.int64)
-        if chosen.shape != (self.num_envs,):
-            raise ValueError(f"actions must have shape ({self.num_envs},), got {chosen.shape}")
+        chosen = np.array(actions, dtype=self.action_space.dtype)
+        if chosen.shape != self.action_space.shape:
+            raise ValueError(
+                f"actions must have shape {self.action_space.shape}, got {chosen.shape}"
+            )
         fresh = self._done.copy()
         if fresh.any():
             self._restart(fresh)
-            chosen[fresh] = idle_action(self.world)
+            chosen[fresh] = self._idle(int(fresh.sum()))
         frames, info = self._tick(chosen)
         self._steps = np.where(fresh, 0, self._steps + 1)
         self._done = self._steps >= self.max_steps
@@ -185,12 +185,16 @@ class WorldVectorEnv(VectorEnv[Frame, npt.NDArray[np.int64], npt.NDArray[Any]]):
         ]
         self._state = type(self._state).stack(rows)
 
-    def _tick(self, actions: npt.NDArray[np.int64]) -> tuple[Frame, dict[str, Any]]:
+    def _tick(self, actions: npt.NDArray[Any]) -> tuple[Frame, dict[str, Any]]:
         assert self._state is not None, "reset() and step() have checked"
         self._state, out = self.world.step(self._state, actions)
         self._frames = np.array(out.frame)
         self.timing = dict(out.timing)
         return self._frames.copy(), {}
+
+    def _idle(self, count: int) -> npt.NDArray[Any]:
+        """Actions of `count` players who do nothing."""
+        return np.array([self.world.idle_action] * count, dtype=self.action_space.dtype)
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
         if seed is None:
@@ -217,9 +221,12 @@ def frame_space(world: "World") -> Space[Frame]:
     return cast("Space[Frame]", Box(0, 255, (height, width, 3), np.uint8))
 
 
-def idle_action(world: "World") -> int:
-    """The code of `noop`, or 0 in a world that binds none."""
-    return int(world.bindings.get("noop", 0))
+def action_space(world: "World") -> Space[Any]:
+    """Actions: a code, or a vector with a float per axis."""
+    if not world.axes:
+        return Discrete(world.num_actions)
+    low, high = (np.array([getattr(a, end) for a in world.axes]) for end in ("low", "high"))
+    return Box(low, high, dtype=np.float64)
 
 
 def check_options(max_steps: int, render_mode: str | None, modes: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from worldsim.axes import Axis
 from worldsim.dynamics import DynamicsConfig, ObjectsConfig
 from worldsim.dynamics.sound import SoundDynamicsConfig
 from worldsim.errors import CheckpointError
@@ -40,8 +41,9 @@ class WorldConfig:
     name: str
     fps: float  # Hz
     sample_rate: int | None = None  # Hz
-    actions: list[str]  # one name per code
+    actions: list[str]  # one name per code; none, if the actions are axes
     bindings: dict[str, int]  # control -> code
+    axes: list[Axis] = field(default_factory=list)  # of continuous actions, in place of codes
     tokenizer: TokenizerConfig
     dynamics: DynamicsConfig
     sound: SoundConfig | None = None  # None: a silent world
@@ -50,7 +52,8 @@ class WorldConfig:
     noise_scale: float = 1.0  # of the noise that frames are sampled from; less is calmer
     learned_actions: bool = False  # the codes were learned, and model.safetensors can infer them
     keyframes: int = 0  # frames of its footage that the world keeps
-    start_actions: list[int] = field(default_factory=list)  # between the frames of the start clip
+    # between the frames of the start clip: codes, or vectors
+    start_actions: list[int | list[float]] = field(default_factory=list)
     training: dict[str, Any] = field(default_factory=dict)  # the account that the model card tells
 
 
@@ -142,6 +145,8 @@ def _refuse_contradictions(config: WorldConfig, where: str) -> None:
         parts["objects"] = config.objects
     for part, value in parts.items():
         for key, number in asdict(value).items():
+            if key == "num_actions" and config.axes:
+                continue
             for single in number if isinstance(number, tuple) else (number,):
                 if isinstance(single, (int, float)) and single <= 0:
                     raise CheckpointError(f"{where}: {part}.{key} must be > 0, got {single}")
@@ -158,6 +163,11 @@ def _refuse_contradictions(config: WorldConfig, where: str) -> None:
         "channels": config.tokenizer.channels,
         "num_actions": len(config.actions),
     }
+    scales = tuple(axis.scale for axis in config.axes)
+    if config.axes and config.actions:
+        raise CheckpointError(f"{where}: a world has actions or axes, not both")
+    if config.dynamics.axes != scales:
+        raise CheckpointError(f"{where}: dynamics.axes is {config.dynamics.axes}, not {scales}")
     for key, value in wanted.items():
         if getattr(config.dynamics, key) != value:
             raise CheckpointError(
@@ -182,7 +192,8 @@ def _refuse_wrong_sound(config: WorldConfig, sound: SoundConfig, where: str) -> 
             f"{codec.samples} samples at {config.fps:g} Hz, "
             f"got {config.sample_rate} and {codec.sample_rate}"
         )
-    needed = {"tokens": wanted.num_tokens, "channels": wanted.channels}
+    needed: dict[str, Any] = {"tokens": wanted.num_tokens, "channels": wanted.channels}
+    needed["axes"] = config.dynamics.axes
     needed |= {"num_actions": len(config.actions), "groups": codec.groups}
     needed |= {"digits": codec.digits, "levels": codec.levels}
     for key, value in needed.items():

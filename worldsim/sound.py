@@ -26,7 +26,9 @@ class SoundConfig:
     dynamics: SoundDynamicsConfig
 
 
-def new_sound(fps: float, tokens: int, channels: int, num_actions: int) -> SoundConfig:
+def new_sound(
+    fps: float, tokens: int, channels: int, num_actions: int, axes: tuple[float, ...] = ()
+) -> SoundConfig:
     """For a world of that rate, latents and actions: a whole number of columns per tick, and of
     samples per column, as near to RATE as that allows."""
     columns = max(1, round(RATE / fps / HOP))
@@ -36,6 +38,7 @@ def new_sound(fps: float, tokens: int, channels: int, num_actions: int) -> Sound
         tokens=tokens,
         channels=channels,
         num_actions=num_actions,
+        axes=axes,
         groups=codec.groups,
         digits=codec.digits,
         levels=codec.levels,

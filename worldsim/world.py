@@ -6,7 +6,7 @@ A tick has two halves. `predict` is late: it needs the action, and the frame com
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -17,8 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from worldsim import objects, start
+from worldsim.axes import Action, at_rest, check_axes
 from worldsim.backends.choice import open_parts
 from worldsim.backends.parts import Parts
+from worldsim.bindings import bind_in_folder
 from worldsim.codes import infer_codes
 from worldsim.costs import Pace, measure
 from worldsim.dynamics import Moved
@@ -53,7 +55,7 @@ class Prediction:
 
     output: Output
     state: WorldState  # before the tick
-    action: Tensor  # int64 (B,)
+    action: Tensor  # int64 (B,), or float (B, A)
     latent: Tensor  # (B, P, C)
     picture: Tensor  # (B, 3, H, W)
     seconds: float = 0.0  # that it took
@@ -81,6 +83,7 @@ class World:
         self.fps, self.sample_rate = config.fps, config.sample_rate
         self.frame_size = (config.tokenizer.height, config.tokenizer.width)
         self.actions, self.bindings = list(config.actions), dict(config.bindings)
+        self.axes = list(config.axes)  # of a world whose actions are vectors of floats
         self.device = next(model.parameters()).device
         self.flow_steps = 2
         self._folder = folder
@@ -136,8 +139,14 @@ class World:
 
     @property
     def num_actions(self) -> int:
-        """A: actions are 0..A-1."""
+        """A: actions are 0..A-1. None of them in a world with axes."""
         return len(self.actions)
+
+    @property
+    def idle_action(self) -> Action:
+        """What a player does who does nothing: `noop`, or code 0 where there is none; or all axes
+        at rest."""
+        return at_rest(self.axes) if self.axes else self.bindings.get("noop", 0)
 
     @property
     def objects(self) -> Objects | None:
@@ -155,6 +164,12 @@ class World:
         model.keyframes = None
         return type(self)(self._folder, self.config, model, self.hash)
 
+    def bind(self, controls: Mapping[str, int]) -> None:
+        """Bind controls, control -> code, here and in the world's folder, as `worldsim actions
+        --bind` does. ValueError for a code that is none, MachineError if it cannot be written."""
+        self.config = bind_in_folder(self._folder, controls)
+        self.actions, self.bindings = list(self.config.actions), dict(self.config.bindings)
+
     @torch.inference_mode()
     def reset(
         self,
@@ -166,7 +181,8 @@ class World:
         """A new world, after a look at `frames` (or at the start scene, if None).
 
         frames: uint8 (T, H, W, 3), the same for all `batch` players, or (B, T, H, W, 3). actions:
-        ints (T - 1,) or (B, T - 1), what was done between them; unknown if None. seed: one for
+        ints (T - 1,) or (B, T - 1), or floats with an axis more, what was done between them;
+        unknown if None. seed: one for
         player 0 (player i gets seed + i), or one per player.
         """
         if frames is None:
@@ -196,7 +212,8 @@ class World:
         flow_steps: int | None = None,
         noise_scale: float | None = None,
     ) -> tuple[WorldState, Output]:
-        """One tick. action: an int for all players, or ints (B,), each below `num_actions`."""
+        """One tick. action: an int for all players, or ints (B,), each below `num_actions`; in a
+        world with axes, floats (A,) for all or (B, A), each within its axis."""
         prediction = self.predict(state, action, flow_steps=flow_steps, noise_scale=noise_scale)
         return self.advance(prediction), prediction.output
 
@@ -374,16 +391,17 @@ class World:
     def _look(self, frames: Frames, actions: ArrayLike | None) -> WorldState:
         """The state after a context of frames (B, T, H, W, 3)."""
         batch, ticks = frames.shape[:2]
-        unknown = self._model.dynamics.unknown_action
-        led = torch.full((batch, ticks), unknown, device=self.device)
+        dynamics, row = self._model.dynamics, (len(self.axes),) if self.axes else ()
+        led = torch.full((batch, ticks, *row), dynamics.unknown_action, device=self.device)
         if actions is not None and ticks > 1:
-            told = torch.as_tensor(np.asarray(actions, dtype=np.int64), device=self.device)
-            if told.shape not in ((ticks - 1,), (batch, ticks - 1)):
+            kind = np.float32 if self.axes else np.int64
+            told = torch.as_tensor(np.asarray(actions, dtype=kind), device=self.device)
+            if told.shape not in ((ticks - 1, *row), (batch, ticks - 1, *row)):
                 raise ValueError(
-                    f"actions must be ({ticks - 1},) or ({batch}, {ticks - 1}), "
+                    f"actions must be {(ticks - 1, *row)} or {(batch, ticks - 1, *row)}, "
                     f"got {tuple(told.shape)}"
                 )
-            led[:, 1:] = torch.where(told < 0, unknown, told)
+            led[:, 1:] = dynamics.told(told)
         return self._model.look(frames, led)
 
     def _draw(
@@ -465,6 +483,9 @@ class World:
         return noise.mul_(scale).to(self.device)
 
     def _check_action(self, action: int | ArrayLike, batch: int) -> Tensor:
+        if self.axes:
+            floats = check_axes(action, batch, self.axes).astype(np.float32)
+            return torch.as_tensor(floats, device=self.device)
         chosen = np.asarray(action)
         if chosen.dtype.kind not in "iu" or chosen.shape not in ((), (batch,)):
             raise ValueError(f"action must be an int or {batch} ints, got {action!r:.60}")

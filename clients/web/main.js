@@ -68,6 +68,7 @@ function welcome(hello, isFirst) {
     sound.isOn = settings.sound;
     seq = 0;
     meter.pause();
+    if (world.axes?.length) toast.say("Continuous controls: steer it with worldsim play --server.");
     begin().catch(giveUp);
   } else {
     keepPlace(before);
@@ -176,13 +177,16 @@ function complain(error) {
 
 function act(code) {
   if (world?.role !== "driver" || isRewinding || !link.isOpen) return;
+  if (world.axes?.length) return; // the page does not steer yet
   link.say({ type: "action", seq: ++seq, action: code });
   if (!isPaused) meter.acted(seq, performance.now());
 }
 
 // A world that waits for actions makes one frame.
 function nudge() {
-  link.say({ type: "action", seq: ++seq, action: controls.idle });
+  const rest = ({ low, high }) => Math.min(Math.max(0, low), high);
+  const idle = world.axes?.length ? { axes: world.axes.map(rest) } : { action: controls.idle };
+  link.say({ type: "action", seq: ++seq, ...idle });
 }
 
 const order = (task) => () => {

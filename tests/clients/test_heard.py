@@ -1,5 +1,6 @@
 """The sound of a world arrives: in clips, over the wire, and in the window's loop."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -12,6 +13,7 @@ from fake_server import server_of
 from fake_world import FakeWorld
 from PIL import Image
 
+from worldsim.clients.clip import ClipWriter
 from worldsim.clients.game import Game
 from worldsim.clients.headless import play_script
 from worldsim.clients.source import Beginning, LocalSource
@@ -100,3 +102,20 @@ def test_a_game_plays_what_it_shows_until_it_is_muted(tmp_path: Path) -> None:
 
     assert heard == [0.5] * 5
     assert game._speaker.is_muted
+
+
+@pytest.mark.parametrize("sample_rate", [22_000, 22_050, 120_000])
+def test_a_clip_has_its_sound_whatever_its_rate(tmp_path: Path, sample_rate: int) -> None:
+    facts = replace(local().facts, sample_rate=sample_rate)
+    samples = int(sample_rate / facts.fps)
+    tone = np.sin(np.arange(samples) / 5).astype(np.float32) / 2
+
+    with ClipWriter(tmp_path / "clip.mp4", facts) as clip:
+        for _ in range(50):
+            clip.add(np.zeros((*facts.frame_size, 3), np.uint8), tone)
+
+    with av.open(str(tmp_path / "clip.mp4")) as container:
+        heard = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
+        rate = container.streams.audio[0].rate
+    assert len(heard) / rate == pytest.approx(50 / facts.fps, abs=0.1)
+    assert np.abs(heard).max() > 0.2

@@ -14,6 +14,7 @@ from fake_server import server_of
 from fake_world import CONTROLS, FakeWorld, read_back
 from PIL import Image
 
+from worldsim.axes import Axis
 from worldsim.cli import parse
 from worldsim.clients import script
 from worldsim.clients.clip import ClipWriter, save_picture
@@ -24,7 +25,7 @@ from worldsim.clients.sync_client import Client
 from worldsim.commands.play import Play
 from worldsim.errors import CheckpointError, DataError, WorldsimError
 
-BINDINGS = FakeWorld.bindings
+BINDINGS = FakeWorld().bindings
 
 
 def picture_file(level: int) -> bytes:
@@ -69,6 +70,36 @@ def test_a_script_that_is_wrong_is_one_sentence(tmp_path: Path, text: str, messa
 def test_a_script_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.txt: cannot be read"):
         script.read_script(tmp_path / "none.txt", BINDINGS)
+
+
+AXES = (Axis(name="turn", low=-8.0, high=8.0), Axis(name="grip", low=0.25, high=1.0))
+
+
+def test_a_script_for_a_world_with_axes(tmp_path: Path) -> None:
+    path = tmp_path / "script.txt"
+    path.write_text("turn=3.5 2\nturn=-8,grip=1 1  # both\n")
+
+    assert script.read_script(path, {}, AXES) == [((3.5, 0.25), 2), ((-8.0, 1.0), 1)]
+    assert [action for action, _ in script.built_in({}, 0, 10.0, AXES)] == [
+        *((-8.0, 0.25), (8.0, 0.25)),
+        *((0.0, 0.25), (0.0, 1.0)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("turn 2", "expected AXIS=VALUE"),
+        ("lift=1 2", "unknown axis 'lift'; this world has turn, grip"),
+        ("turn=9 2", "line 1: turn must be within -8..8, got 9"),
+    ],
+)
+def test_a_wrong_axis_in_a_script_is_named(tmp_path: Path, line: str, said: str) -> None:
+    path = tmp_path / "script.txt"
+    path.write_text(line + "\n")
+
+    with pytest.raises(DataError, match=said):
+        script.read_script(path, {}, AXES)
 
 
 def test_the_built_in_script_uses_what_the_world_has() -> None:

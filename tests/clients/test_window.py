@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import pytest
 from fake_games import local, read_clip
 from fake_world import FakeWorld, read_back
 
+from worldsim.axes import Axis
 from worldsim.clients.boxes import draw_boxes
 from worldsim.clients.game import Game
 from worldsim.clients.keys import choose
 from worldsim.clients.source import LocalSource, Picture
+from worldsim.clients.steering import Steering
 from worldsim.clients.window import Command, Window, why_no_window
 
-BINDINGS = FakeWorld.bindings
+BINDINGS = FakeWorld().bindings
 
 
 @pytest.mark.parametrize(
@@ -110,6 +113,101 @@ def test_the_picture_is_scaled_by_a_whole_number_and_carries_a_badge(window: Win
     assert corner.max() > 200  # the badge is white on the dark half
 
 
+AXES = (
+    Axis(name="turn", low=-8.0, high=8.0),
+    Axis(name="speed", low=-10.0, high=50.0),
+    Axis(name="fire", low=0.0, high=1.0),
+)
+
+
+@pytest.fixture
+def steered() -> Any:
+    window = Window(replace(local().facts, axes=AXES, bindings={}, num_actions=0))
+    pygame.event.clear()
+    yield window
+    window.close()
+
+
+def test_arrows_and_space_are_the_ends_of_axes(steered: Window) -> None:
+    press(pygame.K_RIGHT, pygame.K_DOWN, pygame.K_SPACE)
+    assert steered.read() == (8.0, -10.0, 1.0)
+    release(pygame.K_RIGHT, pygame.K_SPACE)
+    press(pygame.K_a)
+    assert steered.read() == (-8.0, -10.0, 0.0)
+    release(pygame.K_a, pygame.K_DOWN)
+    assert steered.read() == (0.0, 0.0, 0.0)
+
+
+def test_a_dragged_mouse_steers_by_how_far_it_went_and_only_then(steered: Window) -> None:
+    def move(x: int, y: int, *, is_down: bool) -> None:
+        buttons = (int(is_down), 0, 0)
+        event = pygame.event.Event(pygame.MOUSEMOTION, rel=(x, y), buttons=buttons, pos=(0, 0))
+        pygame.event.post(event)
+
+    move(6, 0, is_down=True)
+    move(6, -6, is_down=True)
+    assert steered.read() == (4.0, 12.5, 0.0)
+    assert steered.read() == (0.0, 0.0, 0.0)
+    move(500, 0, is_down=True)
+    assert steered.read()[0] == 8.0  # type: ignore[index]
+    move(12, 0, is_down=False)
+    assert steered.read() == (0.0, 0.0, 0.0)
+
+
+def test_a_stick_steers_beyond_its_middle() -> None:
+    steering = Steering(AXES)
+
+    steering.lean(0.1, 0.5)
+    assert steering.read(set()) == (0.0, 25.0, 0.0)
+    steering.lean(-1.0, 0.0)
+    assert steering.read(set()) == steering.read(set()) == (-8.0, 0.0, 0.0)
+
+
+def test_the_game_hands_axes_to_the_world(tmp_path: Path) -> None:
+    world = FakeWorld(axes=[Axis(name="turn", low=0.0, high=5.0)], bindings={})
+    at = {2: lambda: press(pygame.K_RIGHT), 4: lambda: release(pygame.K_RIGHT)}
+
+    player = play(at, tmp_path, world=world, frames=6)
+
+    assert [action for action, _ in player.frames] == [0, 0, 5, 5, 0, 0]
+
+
+def test_keys_are_bound_while_the_world_is_played(tmp_path: Path) -> None:
+    world = FakeWorld(bindings={f"code_{i}": i for i in range(8)})
+    at = {
+        2: lambda: press(pygame.K_b, pygame.K_4),
+        4: lambda: press(pygame.K_LEFT),
+        5: lambda: press(pygame.K_k),
+        6: lambda: release(pygame.K_4, pygame.K_LEFT, pygame.K_k),
+        7: lambda: press(pygame.K_b),
+        9: lambda: press(pygame.K_LEFT),
+        12: lambda: release(pygame.K_LEFT),
+        14: lambda: press(pygame.K_k),
+        16: lambda: press(pygame.K_5),  # no more binding: the number plays
+        18: lambda: press(pygame.K_RIGHT),
+    }
+
+    player = play(at, tmp_path, world=world, frames=20)
+
+    assert world.bound == [{"turn_left": 3}, {"key_k": 3}]
+    actions = [action for action, _ in player.frames]
+    assert actions[:2] == [0, 0] and actions[2:6] == [3] * 4
+    assert actions[6:9] == [0] * 3 and actions[9:12] == [3] * 3
+    assert actions[12:14] == [0, 0] and actions[14:16] == [3, 3] and actions[16:] == [4] * 4
+
+
+def test_a_world_that_cannot_be_written_says_so_and_plays_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = FakeWorld(is_locked=True)
+    at = {1: lambda: press(pygame.K_b, pygame.K_4, pygame.K_LEFT)}
+
+    player = play(at, tmp_path, world=world, frames=6)
+
+    assert len(player.frames) == 6 and world.bindings["turn_left"] == BINDINGS["turn_left"]
+    assert "bind in a copy of it" in capsys.readouterr().err
+
+
 class Player:
     """Presses keys when so many frames were shown."""
 
@@ -130,8 +228,10 @@ class Player:
         self._at.pop(len(self.frames), lambda: None)()
 
 
-def play(at: dict[int, Callable[[], None]], folder: Path, **run: Any) -> Player:
-    source = local()
+def play(
+    at: dict[int, Callable[[], None]], folder: Path, world: FakeWorld | None = None, **run: Any
+) -> Player:
+    source = local(world)
     window = Window(source.facts)
     pygame.event.clear()
     player = Player(source, at)

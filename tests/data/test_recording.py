@@ -47,6 +47,30 @@ def test_objects_are_read_on_request() -> None:
     assert all(thing.in_view == (thing.box is not None) for things in objects for thing in things)
 
 
+def test_axes_are_floats_and_a_header_of_ones_own_needs_little(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        '{"format":"worldsim-recording","format_version":1,"fps":30,"axes":["turn","grip"]}\n'
+        '{}\n{"axes":[3.5,0]}\n{"axes":[-2,1]}\n'
+    )
+
+    recording = Recording.open(tmp_path / "a.mkv")
+
+    assert recording.header.axes == ("turn", "grip") and recording.header.controls == ()
+    assert np.isnan(recording.axes[0]).all()
+    assert recording.axes[1:].tolist() == [[3.5, 0.0], [-2.0, 1.0]]
+    assert recording.controls.tolist() == [-1, -1, -1]
+
+
+def test_a_line_with_too_few_axes_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        '{"format":"worldsim-recording","format_version":1,"fps":30,"axes":["turn","grip"]}\n'
+        '{}\n{"axes":[3.5]}\n'
+    )
+
+    with pytest.raises(DataError, match="line 3: axes must be 2 floats, got 1"):
+        Recording.open(tmp_path / "a.mkv")
+
+
 def broken(folder: Path, *lines: str) -> Path:
     """A side file with these lines; the header of the fixture if a line is 'header'."""
     header = json.dumps(asdict(Recording.open(FIXTURE).header))

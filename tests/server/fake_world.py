@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from worldsim.errors import CheckpointError
+from worldsim.axes import Action, Axis, at_rest
+from worldsim.errors import CheckpointError, MachineError
 
 CONTROLS = [
     "noop",
@@ -25,6 +26,7 @@ CONTROLS = [
     "forward_left",
     "forward_right",
 ]
+BINDINGS = {name: code for code, name in enumerate(CONTROLS)}
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,23 @@ class FakeWorld:
     batches: list[tuple[int, int]] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
     is_armed: bool = False
+    axes: list[Axis] = field(default_factory=list)  # in place of the codes
+    bindings: dict[str, int] = field(default_factory=BINDINGS.copy)
+    bound: list[dict[str, int]] = field(default_factory=list)  # what was asked of `bind`
+    is_locked: bool = False  # its folder cannot be written
 
     actions = CONTROLS
     num_actions = len(CONTROLS)
-    bindings = {name: code for code, name in enumerate(CONTROLS)}  # noqa: RUF012
+
+    @property
+    def idle_action(self) -> Action:
+        return at_rest(self.axes) if self.axes else self.bindings.get("noop", 0)
+
+    def bind(self, controls: dict[str, int]) -> None:
+        if self.is_locked:
+            raise MachineError("/worlds/fake: Read-only file system; bind in a copy of it")
+        self.bound.append(controls)
+        self.bindings = {**self.bindings, **controls}
 
     def arm(self) -> None:
         """What the server did to measure the world does not count, and nothing failed in it."""
@@ -130,9 +145,12 @@ class FakeWorld:
         flow_steps: int | None = None,
         left: float | None = None,
     ) -> FakePrediction:
-        actions = np.broadcast_to(np.asarray(action), (state.batch,))
+        told = np.asarray(action)
+        if self.axes:  # the first of them is shown as a code would be
+            told = np.broadcast_to(told, (state.batch, len(self.axes)))[:, 0]
+        actions = np.broadcast_to(told, (state.batch,))
         for value in actions:
-            if not 0 <= value < self.num_actions:
+            if not self.axes and not 0 <= value < self.num_actions:
                 raise ValueError(f"action must be < {self.num_actions}, got {value}")
         steps = self.flow_steps if flow_steps is None else flow_steps
         self.batches.append((state.batch, steps))

@@ -22,7 +22,10 @@ def example_inputs(model: WorldModel, batch: int) -> dict[str, Tensors]:
     def latent() -> Tensor:
         return nn.functional.rms_norm(noise(d.num_tokens, d.channels), (d.channels,))
 
-    action = torch.randint(d.num_actions, (batch,), generator=generator)
+    if d.axes:
+        action = torch.tensor(d.axes) * (2 * torch.rand(batch, 1, generator=generator) - 1)
+    else:
+        action = torch.randint(d.num_actions, (batch,), generator=generator)
     coarse = noise(3, t.height // 8, t.width // 8).clamp(-1, 1)
     picture = nn.functional.interpolate(coarse, (t.height, t.width), mode="bilinear")
     rolled = picture.roll(2, dims=-1)

@@ -81,7 +81,7 @@ class Actions:
             "bindings": world.bindings,
             "codes": [
                 {"code": code, "name": name, "motion": atlas.graded(code)}
-                for code, name in enumerate(world.actions)
+                for code, name in enumerate(atlas.names)
             ],
         }
         if found is not None:
@@ -103,17 +103,10 @@ class Actions:
 
 
 def bind_by_hand(folder: Path, pairs: tuple[str, ...]) -> None:
-    """Write CONTROL=CODE pairs into config.json and the card of a world, beside what is bound."""
-    from worldsim.bindings import bound
-    from worldsim.folder import read_config, write_config
-    from worldsim.training.card import write_card
+    """CONTROL=CODE pairs into a world, beside what is bound."""
+    from worldsim.bindings import bind_in_folder
 
-    config = read_config(folder)
-    chosen = {control: int(code) for control, _, code in (pair.partition("=") for pair in pairs)}
-    kept = {c: code for c, code in config.bindings.items() if c not in chosen}
     try:
-        config = bound(config, {**chosen, **kept})
+        bind_in_folder(folder, {c: int(code) for c, _, code in (p.partition("=") for p in pairs)})
     except ValueError as error:
         raise SystemExit(f"--bind {error}") from error
-    write_config(folder, config)
-    write_card(folder, config)

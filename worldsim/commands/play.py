@@ -29,8 +29,10 @@ class Play:
     Arrows or WASD move, space fires, key 1 is code 0, key 2 code 1, and so on. R begins again, P
     pauses, N makes one tick while paused, F5 saves the world, F9 loads the newest save, Backspace
     goes back in time while it is held, F6 opens a second view from the same moment (F7 hands the
-    keys over), Tab shows objects, M mutes, F12 saves a picture, Escape leaves. Without a display a
-    script plays a minute and the clip is written.
+    keys over), Tab shows objects, M mutes, B binds keys to codes, F12 saves a picture, Escape
+    leaves. In a world with axes, arrows, the dragged mouse and a gamepad's stick move the first
+    two, space and left control the third, E and Q the fourth. Without a display a script plays a
+    minute and the clip is written.
     """
 
     world: Annotated[str, tyro.conf.Positional] = "doom-hall"
@@ -137,10 +139,10 @@ class Play:
 
         facts = source.facts
         if self.keys is None:
-            plan = script.built_in(facts.bindings, facts.num_actions, facts.fps)
+            plan = script.built_in(facts.bindings, facts.num_actions, facts.fps, facts.axes)
             frames = self.frames or round(SCRIPTED_SECONDS * facts.fps)
         else:
-            plan = script.read_script(self.keys, facts.bindings)
+            plan = script.read_script(self.keys, facts.bindings, facts.axes)
             frames = self.frames or script.length(plan)
         clip = self.out or CLIP
         played = play_script(

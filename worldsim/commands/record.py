@@ -13,18 +13,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """Play a game by script and record it: NAME.mkv (160x120, sound) and NAME.jsonl per episode.
+    """Play a game by script and record it: NAME.mkv (with sound) and NAME.jsonl per episode.
 
-    Half of the time is invulnerable and untimed, half are ordinary episodes that end in death.
-    The same seed gives the same files. Needs the extra [games] and the system's libopenal1.
+    Of doom, half of the time is invulnerable and untimed, half are ordinary episodes that end in
+    death; bionic-blue has ordinary ones only. The same seed gives the same files. Needs the extra
+    [games], and the games of doom the system's libopenal1.
     """
 
-    game: tyro.conf.Positional[Literal["doom-hall", "doom-maze", "doom-arena"]]
-    """Which game."""
+    game: tyro.conf.Positional[
+        Literal["doom-hall", "doom-hall-delta", "doom-maze", "doom-arena", "bionic-blue"]
+    ]
+    """Which game; doom-hall-delta is doom-hall by turns and speeds instead of keys."""
     out: Path = Path("recordings")
     """Folder to write into; files that exist are never overwritten."""
     minutes: float = 20.0
-    """Minutes of game time in total (2,100 frames each)."""
+    """Minutes of game time in total (2,100 frames each of doom, 1,800 of bionic-blue)."""
     seed: int = 0
     """Seed of the first episode, 0 or more; the next ones take the seeds after it."""
     policy: Literal["mixture", "keys"] = "mixture"

@@ -5,7 +5,7 @@ marks the last frame that the player lived to see: the tic after it was fatal.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Self, TypeVar
 
@@ -27,16 +27,18 @@ class Header:
 
     format: str
     format_version: int
-    game: str
-    map: str
-    mode: str  # invulnerable or ordinary
-    seed: int
-    policy: str
-    versions: dict[str, str]
     fps: float  # frames per second
-    sample_rate: int  # Hz
-    channels: str
-    controls: tuple[str, ...]  # names; a line's control is an index into them
+    controls: tuple[str, ...] = ()  # names; a line's control is an index into them
+    axes: tuple[str, ...] = ()  # names of continuous controls; a line has a float for each
+    # of recorded games:
+    game: str = ""
+    map: str = ""
+    mode: str = ""  # invulnerable or ordinary
+    seed: int = 0
+    policy: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    sample_rate: int | None = None  # Hz
+    channels: str = ""
 
 
 class Thing(msgspec.Struct, frozen=True):
@@ -62,10 +64,11 @@ class Line(msgspec.Struct, frozen=True):
 class Motion(msgspec.Struct, frozen=True):
     """A line without its objects, which most readers do not want and which are most of the text."""
 
-    control: int | None
-    reset: bool
-    death: bool
-    pose: tuple[float, float, float]
+    control: int | None = None
+    axes: tuple[float, ...] | None = None
+    reset: bool = False
+    death: bool = False
+    pose: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,6 +78,7 @@ class Recording:
     path: Path  # the video
     header: Header
     controls: NDArray[np.int64]  # (T,), UNKNOWN where no control led to the frame
+    axes: NDArray[np.float64]  # (T, A), NaN where it is unknown what led to the frame
     resets: NDArray[np.bool_]  # (T,), first frame of an episode
     deaths: NDArray[np.bool_]  # (T,), last frame before the player lay dead
     poses: NDArray[np.float64]  # (T, 3): x, y in map units, angle in degrees
@@ -99,6 +103,7 @@ class Recording:
             path=video,
             header=header,
             controls=controls,
+            axes=_axes(side, header, lines),
             resets=np.array([line.reset for line in lines], dtype=np.bool_),
             deaths=np.array([line.death for line in lines], dtype=np.bool_),
             poses=np.array([line.pose for line in lines], dtype=np.float64).reshape(-1, 3),
@@ -107,6 +112,17 @@ class Recording:
     def objects(self) -> list[tuple[Thing, ...]]:
         """The objects of every frame, read from the side file now."""
         return [line.objects for line in _decode(side_file(self.path), Line)]
+
+
+def _axes(side: Path, header: Header, lines: list[Motion]) -> NDArray[np.float64]:
+    """The floats of every line, (T, A)."""
+    unknown = (float("nan"),) * len(header.axes)
+    rows = [unknown if line.axes is None else line.axes for line in lines]
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header.axes):
+            wanted = f"axes must be {len(header.axes)} floats"
+            raise DataError(f"{side}, line {number}: {wanted}, got {len(row)}")
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(header.axes))
 
 
 def side_file(video: Path) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worldsim.doctor import cpu_name
+from worldsim.errors import DataError
 from worldsim.evaluation import (
     block_alarm,
     block_audio,
@@ -64,6 +65,8 @@ def evaluate(
     log: Callable[[str], None],
 ) -> dict[str, object]:
     """The whole report, JSON-ready; pictures go to `out`. DataError when `data` is no use."""
+    if world.axes:
+        raise DataError(f"{world.name} has axes; what eval measures branches over codes")
     start = time.monotonic()
     plan = plan_of(tier)
     library = load_library(data, world.frame_size, max_frames=plan.max_frames, log=log)

@@ -18,8 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldsim.errors import DataError, MachineError
+from worldsim.games.policy import Player
 from worldsim.games.scene import Scene, Thing, Walls
-from worldsim.games.table import ATTACK, CONTROLS, GAMES, MODES, SAMPLES_PER_TIC, GameSpec
+from worldsim.games.steer import Steerer
+from worldsim.games.table import (
+    ATTACK,
+    CONTROLS,
+    GAMES,
+    MODES,
+    SAMPLES_PER_TIC,
+    Control,
+    GameSpec,
+)
 
 # MOVE_FORWARD, MOVE_BACKWARD, TURN_LEFT, TURN_RIGHT, ATTACK for each of the eight controls
 BUTTON_STATES = (
@@ -60,11 +70,6 @@ def require_openal() -> None:
         ) from error
 
 
-def versions() -> dict[str, str]:
-    """Versions that a recording depends on, for its header."""
-    return {name: version(name) for name in ("vizdoom", "worldsim-engine")}
-
-
 class DoomGame:
     """One running engine; `start` begins an episode, `tic` plays one control.
 
@@ -99,6 +104,10 @@ class DoomGame:
             self._engine.close()
             self._engine = None
 
+    def versions(self) -> dict[str, str]:
+        """Versions that a recording depends on, for its header."""
+        return {name: version(name) for name in ("vizdoom", "worldsim-engine")}
+
     @property
     def is_over(self) -> bool:
         """True once the player died or the time ran out: there are no further frames."""
@@ -131,17 +140,31 @@ class DoomGame:
         ]
         return Walls(np.array(lines, dtype=np.float64).reshape(-1, 4))
 
-    def tic(self, control: int) -> Scene | None:
+    def player(self, policy: str, seed: int, scene: Scene) -> "Player | Steerer":
+        """Who plays the running episode, whose first scene is `scene`."""
+        if self.spec.axes:
+            return Steerer(seed, self.walls(), scene)
+        return Player(policy, seed, self.walls(), scene)
+
+    def tic(self, control: Control) -> Scene | None:
         """Plays one control for one tic; None when the episode ended with it."""
         self.skip(control, render=True)
         return None if self.is_over else self.scene()
 
-    def skip(self, control: int, *, render: bool = False) -> None:
+    def skip(self, control: Control, *, render: bool = False) -> None:
         """Plays one control without looking at the result (three times faster)."""
-        if not 0 <= control < len(CONTROLS):
-            raise ValueError(f"control must be < {len(CONTROLS)}, got {control}")
-        self._engine.set_action([float(button) for button in BUTTON_STATES[control]])
+        self._engine.set_action(self._buttons(control))
         self._engine.advance_action(1, render)
+
+    def _buttons(self, control: Control) -> list[float]:
+        """The state of the engine's buttons."""
+        if isinstance(control, tuple):
+            if len(control) != len(self.spec.axes):
+                raise ValueError(f"control must be {len(self.spec.axes)} floats, got {control}")
+            return list(control)
+        if not 0 <= control < len(self.spec.controls):
+            raise ValueError(f"control must be < {len(self.spec.controls)}, got {control}")
+        return [float(button) for button in BUTTON_STATES[control]]
 
     def frame(self) -> NDArray[np.uint8]:
         """The picture of the current tic, uint8 (120, 160, 3)."""
@@ -170,15 +193,11 @@ def configure(vizdoom: Any, spec: GameSpec, mode: str, seed: int) -> Any:
     engine.set_screen_resolution(vizdoom.ScreenResolution.RES_160X120)
     engine.set_screen_format(vizdoom.ScreenFormat.RGB24)
     button, variable = vizdoom.Button, vizdoom.GameVariable
-    engine.set_available_buttons(
-        [
-            button.MOVE_FORWARD,
-            button.MOVE_BACKWARD,
-            button.TURN_LEFT,
-            button.TURN_RIGHT,
-            button.ATTACK,
-        ]
-    )
+    if spec.axes:
+        moves = [button.TURN_LEFT_RIGHT_DELTA, button.MOVE_FORWARD_BACKWARD_DELTA]
+    else:
+        moves = [button.MOVE_FORWARD, button.MOVE_BACKWARD, button.TURN_LEFT, button.TURN_RIGHT]
+    engine.set_available_buttons([*moves, button.ATTACK])
     engine.set_available_game_variables([variable.POSITION_X, variable.POSITION_Y, variable.ANGLE])
     engine.set_labels_buffer_enabled(True)
     engine.set_objects_info_enabled(True)
@@ -229,7 +248,7 @@ def check_sound(game: str) -> None:
     with DoomGame(game, "ordinary") as doom:
         peak = int(np.abs(doom.start(0).sound).max())
         for _ in range(35):
-            scene = doom.tic(ATTACK)
+            scene = doom.tic((0.0, 0.0, 1.0) if doom.spec.axes else ATTACK)
             peak = max(peak, int(np.abs(scene.sound).max()) if scene else 0)
     if peak == 0:
         raise MachineError(

@@ -1,25 +1,27 @@
 """Plays episodes by script and writes them: what `worldsim record` does.
 
 Half of the time is recorded in invulnerable episodes of 8,000 tics or more (long memory needs long
-footage), half in ordinary ones that end in death. Episodes take the seeds S, S+1, ... in order,
-and whichever mode is behind records next, so the same arguments give the same files.
+footage), half in ordinary ones that end in death; a game may have ordinary ones only. Episodes take
+the seeds S, S+1, ... in order, and whichever mode is behind records next, so the same arguments
+give the same files.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from worldsim.data.writer import RecordingWriter
 from worldsim.errors import DataError, MachineError
-from worldsim.games.doom import DoomGame, check_sound, versions
-from worldsim.games.policy import Player
+from worldsim.games.bionic import BionicGame, require_bionic
+from worldsim.games.doom import DoomGame, check_sound
 from worldsim.games.scene import Scene, Thing
-from worldsim.games.table import CONTROLS, FPS, FRAME_SIZE, GAMES, SAMPLE_RATE
+from worldsim.games.table import GAMES, MODES, Control
 
 LONG_EPISODE = 8_000  # tics
+BIONIC_BLUE = "bionic-blue"
 SHORTEST = 35  # tics; a remainder below a second is not worth an episode
 
 
@@ -31,16 +33,19 @@ class Summary:
     episodes: int = 0
     deaths: int = 0
     seconds: float = 0.0  # wall clock
-    controls: Counter[int] = field(default_factory=Counter)
+    controls: Counter[Control] = field(default_factory=Counter)
+    names: tuple[str, ...] = ()  # of the controls; none if they are axes
 
     def shares(self) -> dict[str, float]:
         """The fraction of tics of each control."""
         total = max(1, sum(self.controls.values()))
-        return {name: self.controls[i] / total for i, name in enumerate(CONTROLS)}
+        return {name: self.controls[i] / total for i, name in enumerate(self.names)}
 
 
-def plan_modes(tics: int) -> dict[str, list[int]]:
+def plan_modes(tics: int, modes: Sequence[str] = MODES) -> dict[str, list[int]]:
     """Longest length in tics of each episode to come, per mode; ordinary ones share one budget."""
+    if "invulnerable" not in modes:
+        return {"invulnerable": [], "ordinary": [tics]}
     half = tics // 2
     episodes = max(1, half // LONG_EPISODE)
     lengths = [half // episodes + (i < half % episodes) for i in range(episodes)]
@@ -58,17 +63,23 @@ def record(
 ) -> Summary:
     """Records `minutes` of game time into `directory`; `report` is called after each episode.
 
-    Raises MachineError if ViZDoom or its sound is missing, DataError if `directory` cannot be
+    Raises MachineError if the game or its sound is missing, DataError if `directory` cannot be
     made or has a file of the same name.
     """
-    check_sound(game)
+    spec = GAMES[game]
+    if policy not in spec.policies:
+        raise DataError(f"{game} has no policy {policy!r}; it has {', '.join(spec.policies)}")
+    if game == BIONIC_BLUE:
+        require_bionic()
+    else:
+        check_sound(game)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{directory}: not a folder to write into ({error.strerror})") from error
-    plan = plan_modes(max(2 * SHORTEST, round(minutes * 60 * FPS)))
+    plan = plan_modes(max(2 * SHORTEST, round(minutes * 60 * spec.fps)), spec.modes)
     long, ordinary_left = list(plan["invulnerable"]), plan["ordinary"][0]
-    summary, done = Summary(), Counter({"invulnerable": 0, "ordinary": 0})
+    summary, done = Summary(names=spec.controls), Counter({"invulnerable": 0, "ordinary": 0})
     start = time.perf_counter()
     while long or ordinary_left >= SHORTEST:
         behind = done["invulnerable"] <= done["ordinary"]
@@ -89,20 +100,24 @@ def record_episode(
     """Records one episode of at most `limit` frames, adds it to `summary`, returns its length."""
     if path.exists() or path.with_suffix(".jsonl").exists():
         raise DataError(f"{path}: exists already; choose another --out or --seed")
-    header = header_of(game, mode, seed, policy)
     loud = False
     with (
-        DoomGame(game, mode) as doom,
-        RecordingWriter(path, header, size=FRAME_SIZE) as writer,
+        open_game(game, mode) as running,
+        RecordingWriter(
+            path,
+            header_of(game, mode, seed, policy, running.versions()),
+            size=GAMES[game].frame_size,
+        ) as writer,
     ):
-        scene = doom.start(seed)
-        player = Player(policy, seed, doom.walls(), scene)
-        control, frames = None, 0
+        scene = running.start(seed)
+        player = running.player(policy, seed, scene)
+        control: Control | None = None
+        frames = 0
         while True:
             upcoming = player.control
-            following = doom.tic(upcoming) if frames + 1 < limit else None
+            following = running.tic(upcoming) if frames + 1 < limit else None
             frames += 1
-            died = following is None and frames < limit and doom.is_dead
+            died = following is None and frames < limit and running.is_dead
             line = line_of(scene, control, reset=control is None, death=died)
             writer.write(scene.frame, scene.sound, line)
             loud = loud or bool(scene.sound.any())
@@ -119,28 +134,39 @@ def record_episode(
     return frames
 
 
-def header_of(game: str, mode: str, seed: int, policy: str) -> dict[str, Any]:
+def open_game(game: str, mode: str) -> DoomGame | BionicGame:
+    """The game of that name, not started yet; a context manager."""
+    return BionicGame(game, mode) if game == BIONIC_BLUE else DoomGame(game, mode)
+
+
+def header_of(
+    game: str, mode: str, seed: int, policy: str, versions: dict[str, str]
+) -> dict[str, Any]:
     """The first line of a side file."""
+    spec = GAMES[game]
     return {
         "format": "worldsim-recording",
         "format_version": 1,
         "game": game,
-        "map": GAMES[game].config,
+        "map": spec.config,
         "mode": mode,
         "seed": seed,
         "policy": policy,
-        "versions": versions(),
-        "fps": FPS,
-        "sample_rate": SAMPLE_RATE,
+        "versions": versions,
+        "fps": spec.fps,
+        "sample_rate": spec.sample_rate,
         "channels": "mono: mean of left and right",
-        "controls": list(CONTROLS),
+        "controls": list(spec.controls),
+        **({"axes": list(spec.axes)} if spec.axes else {}),
     }
 
 
-def line_of(scene: Scene, control: int | None, *, reset: bool, death: bool) -> dict[str, Any]:
+def line_of(scene: Scene, control: Control | None, *, reset: bool, death: bool) -> dict[str, Any]:
     """The line of one frame; `death` marks the last frame before the player lay dead."""
+    axes = {"axes": list(control)} if isinstance(control, tuple) else {}
     return {
-        "control": control,
+        "control": None if axes else control,
+        **axes,
         "reset": reset,
         "death": death,
         "pose": [round(scene.x, 2), round(scene.y, 2), round(scene.angle, 2)],

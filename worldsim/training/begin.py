@@ -6,7 +6,7 @@ from pathlib import Path
 from worldsim.bindings import bound
 from worldsim.dynamics.latent_actions import ActionEncoder
 from worldsim.dynamics.objects import Objects, SlotReader
-from worldsim.errors import WorldsimError
+from worldsim.errors import DataError, WorldsimError
 from worldsim.folder import WorldConfig, find_world, read_weights
 from worldsim.model import WorldModel, new_keyframes
 from worldsim.phi import find_features
@@ -43,6 +43,12 @@ def prepare_footage(
     footage = read_footage(found, size, fps, run / "cache", min_frames=ticks + 2)
     if not is_learned:
         footage = read_labels(footage)
+    if base and footage.axes:
+        mine, theirs = ([a.name for a in axes] for axes in (base.axes, footage.axes))
+        if mine != theirs:
+            raise DataError(f"{base.name} has the axes {mine}, the footage has {theirs}")
+    elif base and base.axes:
+        raise DataError(f"{base.name} has axes; use --actions labelled, with axes in side files")
     minutes = footage.num_frames / fps / 60
     say(
         f"footage: {len(footage.frames)} of {len(found)} videos, {footage.num_frames} frames, "
@@ -56,16 +62,20 @@ def new_config(footage: Footage, preset: Preset, name: str) -> WorldConfig:
     height, width = footage.frames[0].shape[1:3]
     tokenizer = replace(preset.tokenizer, height=height, width=width)
     rows, columns = tokenizer.grid
-    count = len(footage.controls) or preset.dynamics.num_actions
+    scales = tuple(axis.scale for axis in footage.axes)
+    count = 0 if scales else len(footage.controls) or preset.dynamics.num_actions
     names = footage.controls or tuple(f"code_{code}" for code in range(count))
     return WorldConfig(
         name=name,
         fps=footage.fps,
         actions=list(names),
         bindings={control: i for i, control in enumerate(names)},
-        learned_actions=not footage.controls,
+        axes=list(footage.axes),
+        learned_actions=not (footage.controls or footage.axes),
         tokenizer=tokenizer,
-        dynamics=replace(preset.dynamics, rows=rows, columns=columns, num_actions=count),
+        dynamics=replace(
+            preset.dynamics, rows=rows, columns=columns, num_actions=count, axes=scales
+        ),
     )
 
 
@@ -95,12 +105,18 @@ def continued(base: WorldConfig, *, is_learned: bool) -> WorldConfig:
     return replace(bound(base, {}), learned_actions=True, start_actions=[])
 
 
+def refuse_without_codes(config: WorldConfig, consistency: str | None) -> None:
+    """WorldsimError for what needs codes, in a world that has axes."""
+    if config.axes and consistency == "band":
+        raise WorldsimError(f"{config.name}: a band per action needs codes, it has axes")
+
+
 def with_sound(config: WorldConfig) -> WorldConfig:
     """The same world, fit to learn sound; as it is if it has some already."""
     if config.sound is not None:
         return config
     tokens, channels = config.tokenizer.num_tokens, config.tokenizer.channels
-    sound = new_sound(config.fps, tokens, channels, len(config.actions))
+    sound = new_sound(config.fps, tokens, channels, len(config.actions), axes=config.dynamics.axes)
     return replace(config, sound=sound, sample_rate=sound.codec.sample_rate)
 
 

@@ -205,6 +205,8 @@ class Course:
             return None
         count = self.config.dynamics.num_actions
         frames, actions = self.footage.frames, self.footage.actions
+        if self.config.axes:  # no bands per action: all are unknown
+            actions = [np.full(len(f), -1) for f in frames]
         return Consistency.measured(self.consistency, self.phi, frames, actions, count)
 
     def _sound_stage(self, model: WorldModel, latents: Latents) -> SoundStage:

@@ -99,8 +99,7 @@ class DynamicsStage:
         chunk = self.streams.next()
         pixels = fetch_pixels(chunk.arrays[0], self._device)
         latents = fetch(chunk.arrays[1], self._device).float()
-        actions = fetch(chunk.arrays[2], self._device).long()
-        actions[actions < 0] = self._dynamics.unknown_action
+        actions = self._dynamics.told(fetch(chunk.arrays[2], self._device))
         known = actions.clone()
         known[torch.rand(len(known)) < FORGET_ACTIONS] = self._dynamics.unknown_action
         lanes = self._begin(
@@ -240,7 +239,7 @@ class DynamicsStage:
         before = torch.cat([lanes.state.latent[:, None], seen[:, :-1]], dim=1)
         memory, after = self._dynamics.trunk(seen, known[:, :-1], context.levels, lanes.state)
         lanes.keep(after)
-        chosen = actions[:, 1:].flatten()
+        chosen = actions[:, 1:].flatten(0, 1)
         moved = self._dynamics.head.move(
             self._with_slots(memory, seen, actions).flatten(0, 1),
             seen.flatten(0, 1),

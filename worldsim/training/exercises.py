@@ -23,7 +23,7 @@ class Frames:
     """Frames that are to be predicted, as far as they are known before any noise."""
 
     moved: Moved
-    actions: Tensor  # (N,), what leads to them
+    actions: Tensor  # (N,) or (N, A), what leads to them
     levels: Tensor  # (N,), standard deviation of the noise in what they were predicted from
 
     def pick(self, rows: Tensor) -> "Frames":

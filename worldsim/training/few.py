@@ -36,6 +36,8 @@ def fit_bindings(folder: Path, labelled: Path, cache: Path, *, labels: int = LAB
         raise WorldsimError(f"{world.name}: its actions are labelled; there is no code to fit")
     found = only_labelled(look(labelled))
     footage = read_labels(read_footage(found, world.frame_size, world.fps, cache, min_frames=2))
+    if footage.axes:
+        raise DataError(f"{labelled}: the recordings have axes; codes are named by controls")
     places = [(e, t) for e, a in enumerate(footage.actions) for t in np.flatnonzero(a[1:] >= 0) + 1]
     if not places:
         raise DataError(f"{labelled}: no frame here has a known control")

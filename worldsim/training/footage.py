@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
+from worldsim.axes import Axis
 from worldsim.data.cache import Cached, FrameCache
 from worldsim.data.scan import ScanResult, scan
 from worldsim.errors import DataError
@@ -35,8 +37,11 @@ class Footage:
     names: list[str]  # of what is in them: equal names, equal frames
     frames: list[NDArray[np.uint8]]  # (T, H, W, 3)
     source: list[NDArray[np.int64]]  # (T,), index in the video of each frame
-    actions: list[NDArray[np.int64]]  # (T,), what led to each frame; -1 unknown
+    actions: list[
+        NDArray[Any]
+    ]  # what led to each frame: int (T,), -1 unknown, or float (T, A), NaN
     controls: tuple[str, ...] = ()  # names of the actions
+    axes: tuple[Axis, ...] = ()  # or of what they are vectors of
     fps: float
 
     @property
@@ -48,13 +53,12 @@ class Footage:
         """Says which frames, in which order."""
         return hashlib.sha256(" ".join(self.names).encode()).hexdigest()
 
-    def start_scene(self) -> tuple[NDArray[np.uint8], list[int]]:
+    def start_scene(self) -> tuple[NDArray[np.uint8], list[int | list[float]]]:
         """The start clip, uint8 (T, H, W, 3), and the actions (T - 1) between its frames."""
         length = START_AT + START_TICKS
         episode = next((i for i, f in enumerate(self.frames) if len(f) >= length), 0)
         part = slice(START_AT, length) if len(self.frames[episode]) >= length else slice(0, None)
-        actions = [int(a) for a in self.actions[episode][part][1:]]
-        return np.array(self.frames[episode][part]), actions
+        return np.array(self.frames[episode][part]), self.actions[episode][part][1:].tolist()
 
 
 def look(videos: Path) -> list[ScanResult]:

@@ -42,9 +42,9 @@ class ObjectsStage:
         chunk = self.streams.next()
         pixels = fetch_pixels(chunk.arrays[0], self._device)
         latents = fetch(chunk.arrays[1], self._device).float()
-        actions = fetch(chunk.arrays[2], self._device).long()
-        unknown = self._objects.grid.num_actions
-        actions[(actions < 0) | (torch.rand(actions.shape) < FORGET_ACTIONS)] = unknown
+        actions = self._objects.told(fetch(chunk.arrays[2], self._device))
+        hidden = torch.rand(actions.shape[:2]) < FORGET_ACTIONS
+        actions[hidden] = self._objects.unknown_action
         size = (self._objects.rows, self._objects.columns)
         seen = cell_colours(pixels.flatten(0, 1), size)
         losses = self._field_losses(latents.flatten(0, 1), seen)

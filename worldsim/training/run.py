@@ -19,6 +19,7 @@ from worldsim.training.begin import (
     featured,
     new_config,
     prepare_footage,
+    refuse_without_codes,
     with_sound,
 )
 from worldsim.training.consistency import Kind
@@ -170,6 +171,7 @@ def settings(request: Request, base: WorldConfig | None, footage: Footage) -> Wo
     has_objects = request.may("objects") if not base else request.asks_for("objects")
     if has_objects and config.objects is None:
         config = replace(config, objects=request.preset.objects)
+    refuse_without_codes(config, request.judged)
     return replace(config, keyframes=config.keyframes or request.preset.keyframes)
 
 

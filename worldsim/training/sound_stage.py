@@ -79,7 +79,7 @@ class SoundStage:
         chunk = self.streams.next()
         samples = fetch(chunk.arrays[0], self._device).float() / FULL
         latents = fetch(chunk.arrays[1], self._device).float()[:, 1:]
-        actions = fetch(chunk.arrays[2], self._device).long()[:, 1:]
+        actions = self._sound.dynamics.told(fetch(chunk.arrays[2], self._device))[:, 1:]
         codec = self._sound.codec
         with torch.set_grad_enabled(progress < self._encoder_until):
             ahead = codec.hear(samples[:, :1])
@@ -137,8 +137,8 @@ class SoundStage:
         """Cross entropy of the codes, in nats per tick, and how often the likeliest is right."""
         dynamics, codec = self._sound.dynamics, self._sound.codec
         lanes = len(features)
-        hidden = (torch.rand(lanes, 1) < FORGET_ACTIONS) | (actions < 0)
-        actions = torch.where(hidden, dynamics.unknown_action, actions)
+        actions = actions.clone()
+        actions[torch.rand(lanes) < FORGET_ACTIONS] = dynamics.unknown_action
         level = LATENT_NOISE * torch.rand(lanes, 1, 1, 1) * (torch.rand(lanes, 1, 1, 1) < 0.7)
         latents = self._misseen(latents) + level * torch.randn_like(latents)
         before = torch.cat([state.audio[:, None], features[:, :-1]], dim=1)

@@ -38,7 +38,9 @@ class Strips:
         self._context = np.array(frames[begin : begin + CONTEXT_TICKS])
         begin += CONTEXT_TICKS
         self._real = np.array(frames[begin : begin + ticks])
-        self._actions = np.array(actions[begin - CONTEXT_TICKS + 1 : begin + ticks]).clip(min=0)
+        led = np.array(actions[begin - CONTEXT_TICKS + 1 : begin + ticks])
+        low, high = (np.array([getattr(a, end) for a in config.axes]) for end in ("low", "high"))
+        self._actions = np.nan_to_num(led).clip(low, high) if config.axes else led.clip(min=0)
         with torch.random.fork_rng():
             self._model = WorldModel(config).eval().requires_grad_(False)
 
@@ -61,7 +63,7 @@ class Strips:
             state = world.reset(self._context, actions=self._actions[:known])
             imagined = []
             for action in self._actions[known:]:
-                state, output = world.step(state, int(action))
+                state, output = world.step(state, action)
                 imagined.append(output.frame[0])
         self._write("dynamics", step, np.stack(imagined))
 
