@@ -30,11 +30,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from worldsim.benchmarks.floors import measure_floors
 from worldsim.benchmarks.latency import measure_latency
 from worldsim.benchmarks.model import size
 from worldsim.benchmarks.timing import environment, percentiles
 from worldsim.errors import MachineError
+from worldsim.floors import measure_floors
 from worldsim.model import WorldModel
 from worldsim.training.begin import config_of
 from worldsim.training.metrics import read_metrics

@@ -20,9 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from worldsim.benchmarks.floors import measure_floors, median_ms
 from worldsim.benchmarks.timing import environment
 from worldsim.dynamics.matching import match
+from worldsim.floors import measure_floors, median_ms
 from worldsim.folder import WorldConfig
 from worldsim.model import WorldModel
 from worldsim.world import World

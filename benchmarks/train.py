@@ -21,9 +21,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from worldsim.benchmarks.floors import measure_floors
 from worldsim.benchmarks.reference import plain_stage, plainly
 from worldsim.benchmarks.timing import BLOCK, environment, percentiles, ratio_of_medians
+from worldsim.floors import measure_floors
 from worldsim.folder import find_world, read_config
 from worldsim.training.begin import begin_model, prepare_footage
 from worldsim.training.checkpoint import Stage

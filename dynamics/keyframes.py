@@ -7,7 +7,7 @@ and what is new in it is taken from the one that is most like it:
 
     keyframe = argmin_n |(z - mean) V - (z_n - mean) V|       V: the main axes of all latents
 
-The head says what should come into view, the keyframe what that looks like. At a fixed cost, N x
+The head says what should come into view, the keyframe what that looks like. The cost is fixed, N x
 AXES products per tick (docs/decisions/0014).
 
 Shapes: B batch, P tokens, C channels, N keyframes, T ticks.
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 AXES = 64  # numbers by which frames are told apart
 STEPS = 32.0  # per unit, in which latents are kept: 8 bits, up to 4 times their usual size
 POOL = 24_000  # frames whose axes are found
+NEARLY = 0.5  # mean square of what a token may differ by and be the same thing
 
 
 class Keyframes(nn.Module):
@@ -40,13 +41,14 @@ class Keyframes(nn.Module):
         self.register_buffer("axes", torch.zeros(size, AXES))
         self.register_buffer("mean", torch.zeros(size))
 
-    def forward(self, latent: Tensor, new: Tensor) -> Tensor:
-        """`latent` (B, P, C), and in the tokens that are `new`, bool (B, P), the keyframe that is
-        most like it: (B, P, C)."""
+    def forward(self, latent: Tensor, new: Tensor, due: Tensor) -> Tensor:
+        """`latent` (B, P, C), and the keyframe that is most like it in the tokens that are `new`,
+        or that are `due` and nearly the same, bool (B, P) each: (B, P, C)."""
         key = (latent.flatten(1) - self.mean) @ self.axes
         far = self.keys.square().sum(dim=1) - 2 * key @ self.keys.T
         kept = self.latents[far.argmin(dim=1)].to(latent.dtype) / STEPS
-        return torch.where(new[..., None], kept, latent)
+        taken = new | (due & ((kept - latent).square().mean(dim=-1) < NEARLY))
+        return torch.where(taken[..., None], kept, latent)
 
     @property
     def is_empty(self) -> bool:

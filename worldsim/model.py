@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from worldsim import objects
 from worldsim.dynamics import Dynamics
@@ -94,11 +95,15 @@ class WorldModel(nn.Module):
         found: tuple[Tensor, ...],
         *,
         sound: SoundState | None,
+        flow: Tensor | None,
     ) -> WorldState:
         """`state` a tick later: what is shown now; what was `found` in it: the trunk's context and
-        memory, the motion since what was shown before, the slots if there are any; and what was
-        heard."""
+        memory, the motion since what was shown before, the slots if there are any; what was
+        heard, and by what `flow` the mover moved the last picture, if it did."""
         context, memory, motion, *slots = found
+        if flow is not None:  # known exactly, where matching sees less in what is soft or new
+            led = F.adaptive_avg_pool2d(flow, motion.shape[-2:])
+            motion = torch.cat([led, motion[:, 2:]], dim=1)
         return WorldState(
             memory=memory,
             latent=latent,

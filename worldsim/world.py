@@ -61,6 +61,7 @@ class Prediction:
     seconds: float = 0.0  # that it took
     sound: SoundState | None = None  # after the tick; None in a world without sound
     slots: Tensor | None = None  # (B, K, D), where the action takes the objects
+    flow: Tensor | None = None  # (B, 2, h, w) in pixels, by which the last picture was moved
 
     @property
     def is_finite(self) -> NDArray[np.bool_]:
@@ -263,13 +264,14 @@ class World:
             seconds=time.perf_counter() - begun,
             sound=sound,
             slots=slots,
+            flow=moved.flow,
         )
 
     @torch.inference_mode()
     def advance(self, prediction: Prediction) -> WorldState:
         """The early half: remember what was shown. Adds to the timing of its output."""
         p, begun = prediction, time.perf_counter()
-        state = self._read(p.state, p.latent, p.picture, p.action, p.slots, p.sound)
+        state = self._read(p.state, p.latent, p.picture, p.action, p.slots, p.sound, p.flow)
         model = self._model.objects
         if model is not None and p.slots is not None and model.is_frozen(p.slots).any():
             state = objects.hold(model, self._model.tokenizer, p.state, state)
@@ -290,7 +292,7 @@ class World:
         slots = state.slots
         if self._model.objects is not None and slots is not None:
             slots = self._model.objects.carry(slots, state.latent, chosen)
-        return self._read(state, latent, pixels, chosen, slots, sound)
+        return self._read(state, latent, pixels, chosen, slots, sound, None)
 
     @torch.inference_mode()
     def edit(
@@ -422,7 +424,8 @@ class World:
             (latent,) = self._parts.run("refine", *inputs)
         latent = moved.compose(latent, noise)
         if self.has_keyframes and noise is not None:
-            (latent,) = self._parts.run("recall", latent, moved.is_new(noise))
+            due = noise[..., 1] > 0  # half of the tokens in every tick
+            (latent,) = self._parts.run("recall", latent, moved.is_new(noise), due)
         return latent, moved, found[6] if slots else None
 
     def _hear(
@@ -449,12 +452,13 @@ class World:
         action: Tensor,
         slots: Tensor | None,
         sound: SoundState | None,
+        flow: Tensor | None,
     ) -> WorldState:
         """The state after a tick; `slots` are where the action takes them."""
         known = () if slots is None else (slots,)
         inputs = (latent, state.latent, action, state.memory, state.picture, picture, *known)
         found = self._parts.run("remember", *inputs)
-        return self._model.remember(state, latent, picture, found, sound=sound)
+        return self._model.remember(state, latent, picture, found, sound=sound, flow=flow)
 
     def _shown(self, slots: Tensor | None) -> NDArray[np.float32] | None:
         if self._model.objects is None or slots is None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from worldsim.benchmarks import cold, gpu, model, shown, train
 from worldsim.benchmarks.plot import Axes, draw
@@ -84,6 +85,7 @@ class Updates:
     """A stage whose third update stalls for half a second."""
 
     def __init__(self, *, stalls: bool) -> None:
+        self.model = nn.Linear(1, 1)
         self._stalls, self._count = stalls, 0
 
     def update(self, progress: float) -> dict[str, torch.Tensor]:

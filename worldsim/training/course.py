@@ -75,7 +75,7 @@ class Course:
             plan = plan_from_steps(steps, shares)
         else:
             plan = plan_from_minutes(minutes or self.preset.minutes, shares, self._rates(shares))
-        plan = distributed.from_first(plan)
+        plan = Plan(distributed.from_first(plan.steps))
         if distributed.rank() == 0:
             plan.write(self.run)
         return plan

@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from worldsim.benchmarks.floors import measure_peak
+from worldsim.floors import measure_peak
 from worldsim.training.device import device_of
 
 T = TypeVar("T")

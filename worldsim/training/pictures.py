@@ -46,9 +46,8 @@ class Pictures:
     def match_along(self, pictures: Tensor, grid: tuple[int, int]) -> Tensor:
         """How each picture of (L, T, 3, H, W) came from the one before it, (L, T - 1, 3, h, w)."""
         before, after = pictures[:, :-1], pictures[:, 1:]
-        return self.match(before.flatten(0, 1), after.flatten(0, 1), grid).unflatten(
-            0, before.shape[:2]
-        )
+        found = self.match(before.flatten(0, 1), after.flatten(0, 1), grid)
+        return found.unflatten(0, before.shape[:2])
 
     def motion_loss(self, moved: Tensor, real: Tensor, chosen: Tensor) -> Tensor:
         """The function of that name, of those `chosen`, bool (N,)."""
@@ -146,7 +145,7 @@ class _Move(torch.autograd.Function):
         return moved
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor]:
         picture, flow = ctx.saved_tensors
         gradient, given = torch.zeros_like(flow), ready(gradients[0])
         ctx.library.call("carry_backward", picture, flow, given, gradient, *ctx.sizes)
@@ -163,7 +162,7 @@ class _MotionLoss(torch.autograd.Function):
         return moved.new_tensor(loss)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
         return None, gradient * gradients[0], None, None
 
