@@ -23,7 +23,6 @@ from torch import Tensor, nn
 AXES = 64  # numbers by which frames are told apart
 STEPS = 32.0  # per unit, in which latents are kept: 8 bits, up to 4 times their usual size
 POOL = 24_000  # frames whose axes are found
-NEARLY = 0.5  # mean square of what a token may differ by and be the same thing
 
 
 class Keyframes(nn.Module):
@@ -41,13 +40,12 @@ class Keyframes(nn.Module):
         self.register_buffer("axes", torch.zeros(size, AXES))
         self.register_buffer("mean", torch.zeros(size))
 
-    def forward(self, latent: Tensor, new: Tensor, due: Tensor) -> Tensor:
-        """`latent` (B, P, C), and the keyframe that is most like it in the tokens that are `new`,
-        or that are `due` and nearly the same, bool (B, P) each: (B, P, C)."""
+    def forward(self, latent: Tensor, taken: Tensor) -> Tensor:
+        """`latent` (B, P, C), and in the tokens that are `taken`, bool (B, P), the keyframe that is
+        most like it: (B, P, C)."""
         key = (latent.flatten(1) - self.mean) @ self.axes
         far = self.keys.square().sum(dim=1) - 2 * key @ self.keys.T
         kept = self.latents[far.argmin(dim=1)].to(latent.dtype) / STEPS
-        taken = new | (due & ((kept - latent).square().mean(dim=-1) < NEARLY))
         return torch.where(taken[..., None], kept, latent)
 
     @property

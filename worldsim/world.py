@@ -424,8 +424,9 @@ class World:
             (latent,) = self._parts.run("refine", *inputs)
         latent = moved.compose(latent, noise)
         if self.has_keyframes and noise is not None:
-            due = noise[..., 1] > 0  # half of the tokens in every tick
-            (latent,) = self._parts.run("recall", latent, moved.is_new(noise), due)
+            # a quarter of what is new: keyframes alone stand still, the head alone has no hall
+            taken = moved.is_new(noise) & (noise[..., 1:3] > 0).all(dim=-1)
+            (latent,) = self._parts.run("recall", latent, taken)
         return latent, moved, found[6] if slots else None
 
     def _hear(

@@ -8,7 +8,6 @@ from worldsim.dynamics.keyframes import STEPS, Keyframes
 
 TOKENS, CHANNELS = 6, 4
 ALL = torch.ones(1, TOKENS, dtype=torch.bool)
-NONE = ~ALL
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def test_what_is_new_comes_from_the_nearest_frame(footage: list[np.ndarray]) -> 
     kept.choose(footage)
 
     for wanted in (-2.5, -0.7, 0.4, 3.0):
-        found = kept(latent(wanted), ALL, NONE)
+        found = kept(latent(wanted), ALL)
         assert (found - wanted).abs().max() < 4 / 32  # every fourth frame is kept
 
 
@@ -39,7 +38,7 @@ def test_the_rest_stays_what_it_is(footage: list[np.ndarray]) -> None:
     new[:, :4] = False
     query = latent(1.0) + 0.01 * torch.randn(1, TOKENS, CHANNELS)
 
-    found = kept(query, new, NONE)
+    found = kept(query, new)
 
     assert torch.equal(found[:, :4], query[:, :4])
     assert torch.equal(found[:, 4:], found[:, 4:5].expand(1, 2, CHANNELS))
@@ -49,10 +48,10 @@ def test_each_player_gets_a_frame_of_its_own(footage: list[np.ndarray]) -> None:
     kept = Keyframes(50, TOKENS, CHANNELS)
     kept.choose(footage)
 
-    found = kept(torch.cat([latent(2.0), latent(-1.0)]), ALL.expand(2, TOKENS), NONE)
+    found = kept(torch.cat([latent(2.0), latent(-1.0)]), ALL.expand(2, TOKENS))
 
-    assert torch.equal(found[:1], kept(latent(2.0), ALL, NONE))
-    assert torch.equal(found[1:], kept(latent(-1.0), ALL, NONE))
+    assert torch.equal(found[:1], kept(latent(2.0), ALL))
+    assert torch.equal(found[1:], kept(latent(-1.0), ALL))
 
 
 def test_more_frames_than_there_are_is_no_error(footage: list[np.ndarray]) -> None:
@@ -61,20 +60,4 @@ def test_more_frames_than_there_are_is_no_error(footage: list[np.ndarray]) -> No
     kept.choose([footage[0][:7]])
 
     assert not kept.is_empty
-    assert (kept(latent(0.1), ALL, NONE) - 0.1).abs().max() <= 0.5 / 32 + 1 / STEPS
-
-
-def test_what_is_due_is_put_right_if_it_is_nearly_the_same(footage: list[np.ndarray]) -> None:
-    kept = Keyframes(200, TOKENS, CHANNELS)
-    kept.choose(footage)
-    bent = latent(2.0)
-    sign = torch.tensor([1.0, 1.0, -1.0, -1.0])
-    bent[:, 0] += 0.5 * sign
-    bent[:, 1] += 5.0 * sign  # something else
-
-    assert torch.equal(kept(bent, NONE, NONE), bent)
-    found = kept(bent, NONE, ALL)
-
-    assert torch.equal(found[:, 1], bent[:, 1])
-    assert (found[:, 0] - 2.0).abs().max() < 2 / 32
-    assert torch.equal(found[:, 0], found[:, 2])
+    assert (kept(latent(0.1), ALL) - 0.1).abs().max() <= 0.5 / 32 + 1 / STEPS

@@ -45,7 +45,7 @@ def example_inputs(model: WorldModel, batch: int) -> dict[str, Tensors]:
         "remember": (latent(), latent(), action, noise(*memory), picture, rolled, *slots),
     }
     if model.keyframes is not None:
-        found["recall"] = (latent(), noise(d.num_tokens) > 0, noise(d.num_tokens) > 0)
+        found["recall"] = (latent(), noise(d.num_tokens) > 0)
     if model.sound is not None:
         silence = model.sound.initial_state(batch).tensors()
         heard = tuple(x.cpu() + 0.1 * noise(*x.shape[1:]) for x in silence.values())

@@ -4,7 +4,7 @@
               -> moved picture, latent, features, news, flow; the noise after the first flow step;
               where the slots go
     refine    noisy, clock, features, latent, action   -> the noisy latent, a flow step later
-    recall    latent, which tokens are new, or due   -> the latent, with what a keyframe shows
+    recall    latent, which tokens to take   -> the latent, with what a keyframe shows there
     paint     latent, moved latent, moved picture, latent before
               -> the next picture, its bytes, and how little it follows from the one before
     hear      what was heard, latent, action, chance   -> samples, what is heard
@@ -99,9 +99,9 @@ class Recall(nn.Module):
         super().__init__()
         self.keyframes = keyframes
 
-    def forward(self, latent: Tensor, new: Tensor, due: Tensor) -> Tensors:
-        """(B, P, C), bool (B, P) twice -> (B, P, C)."""
-        return (self.keyframes(latent, new, due),)
+    def forward(self, latent: Tensor, taken: Tensor) -> Tensors:
+        """(B, P, C), bool (B, P) -> (B, P, C)."""
+        return (self.keyframes(latent, taken),)
 
 
 class Paint(nn.Module):
