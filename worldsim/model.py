@@ -102,7 +102,7 @@ class WorldModel(nn.Module):
         heard, and by what `flow` the mover moved the last picture, if it did."""
         context, memory, motion, *slots = found
         if flow is not None:  # known exactly, where matching sees less in what is soft or new
-            led = F.adaptive_avg_pool2d(flow, motion.shape[-2:])
+            led = F.adaptive_avg_pool2d(flow, (motion.shape[-2], motion.shape[-1]))
             motion = torch.cat([led, motion[:, 2:]], dim=1)
         return WorldState(
             memory=memory,

@@ -47,7 +47,7 @@ class Pictures:
         """How each picture of (L, T, 3, H, W) came from the one before it, (L, T - 1, 3, h, w)."""
         before, after = pictures[:, :-1], pictures[:, 1:]
         found = self.match(before.flatten(0, 1), after.flatten(0, 1), grid)
-        return found.unflatten(0, before.shape[:2])
+        return found.view(*before.shape[:2], *found.shape[1:])
 
     def motion_loss(self, moved: Tensor, real: Tensor, chosen: Tensor) -> Tensor:
         """The function of that name, of those `chosen`, bool (N,)."""
@@ -82,7 +82,7 @@ class NativePictures(Pictures):
         gray = self._halved(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
         before, after = gray[:, :-1].flatten(0, 1), gray[:, 1:].flatten(0, 1)
         best = best_of(self._smoothed(before, after, grid))
-        return best.unflatten(0, (len(pictures), -1))
+        return best.view(len(pictures), -1, *best.shape[1:])
 
     def motion_loss(self, moved: Tensor, real: Tensor, chosen: Tensor) -> Tensor:
         loss: Tensor = _MotionLoss.apply(self._library, moved, real, chosen)  # type: ignore[no-untyped-call]
