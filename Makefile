@@ -68,5 +68,7 @@ $(VENV)/play.stamp: $(VENV)/base.stamp
 $(VENV)/dev.stamp: $(VENV)/base.stamp
 	$(PIP) --no-build-isolation --editable '.[play,games,provenance,dev]'
 	# its kernels, not compiled: a test runs them in Triton's interpreter, and is skipped without
-	-[ "$$(uname)" != Linux ] || MAMBA_SKIP_CUDA_BUILD=TRUE $(PIP) --no-build-isolation --no-deps mamba-ssm
+	[ "$$(uname)" != Linux ] || MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE \
+		$(PIP) --no-build-isolation --no-deps mamba-ssm \
+		|| echo "mamba-ssm could not be installed: the test of its kernels is skipped" >&2
 	@touch $@ $(VENV)/play.stamp
