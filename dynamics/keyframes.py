@@ -3,7 +3,7 @@
 What turns into view was not in the last picture, and the head has to make it up. Made up token by
 token it is rubble, and the next tick goes on from rubble: after two seconds there is no hall left.
 So a world keeps the latents of N frames of its footage. A sample is compared with them as a whole,
-and what is new in it is taken from the one that is most like it:
+and some of what is new in it is taken from the one that is most like it:
 
     keyframe = argmin_n |(z - mean) V - (z_n - mean) V|       V: the main axes of all latents
 
