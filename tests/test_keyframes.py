@@ -1,0 +1,89 @@
+"""What a world adds to its networks: frames of its footage, and the flow that it moved by."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from worldsim.dynamics import DynamicsConfig
+from worldsim.dynamics.matching import match
+from worldsim.folder import WorldConfig, write_world
+from worldsim.model import WorldModel
+from worldsim.tokenizer import TokenizerConfig
+from worldsim.world import World
+
+SIZE = (32, 48)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Random weights; all that is new is sure to be new, and keyframes are noise."""
+    folder: Path = tmp_path_factory.mktemp("worlds") / "small"
+    config = WorldConfig(
+        name="small",
+        fps=35.0,
+        actions=["noop", "left", "right"],
+        bindings={"noop": 0, "turn_left": 1, "turn_right": 2},
+        tokenizer=TokenizerConfig(
+            height=32, width=48, channels=8, encoder_width=32, decoder_widths=(32, 32, 32)
+        ),
+        dynamics=DynamicsConfig(
+            rows=2, columns=3, channels=8, num_actions=3, width=20, heads=5, state_size=4
+        ),
+        keyframes=5,
+    )
+    torch.manual_seed(0)
+    model = WorldModel(config)
+    for parameter in model.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    model.dynamics.head.mover.news.bias.data.fill_(9.0)
+    assert model.keyframes is not None
+    model.keyframes.choose([np.random.default_rng(1).normal(size=(9, 6, 8)).astype(np.float16)])
+    write_world(folder, config, model)
+    return World.load(folder)
+
+
+@pytest.fixture
+def context() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (1, 4, *SIZE, 3), dtype=np.uint8)
+
+
+def test_samples_take_from_keyframes_and_means_do_not(world: World, context: np.ndarray) -> None:
+    players = 16
+    bare = world.without_keyframes()
+    state = world.reset(context.repeat(players, axis=0), seed=list(range(players)), batch=players)
+
+    sample, mean = (world.predict(state, 1, noise_scale=s).latent for s in (1.0, 0.0))
+    other, same = (bare.predict(state, 1, noise_scale=s).latent for s in (1.0, 0.0))
+
+    differs = (sample != other).any(dim=-1)
+    assert torch.equal(mean, same)
+    assert 0 < differs.sum() < differs.numel()  # some of what is new, and not all
+    kept = world._model.keyframes
+    assert kept is not None
+    frames = kept.latents.float() / 32
+    for player, token in differs.nonzero().tolist():
+        assert any(torch.equal(sample[player, token], frame[token]) for frame in frames)
+
+
+def test_what_was_moved_is_remembered_by_the_flow_that_moved_it(
+    world: World, context: np.ndarray
+) -> None:
+    prediction = world.predict(world.reset(context), 1)
+
+    after = world.advance(prediction)
+
+    assert prediction.flow is not None
+    size = (after.motion.shape[-2], after.motion.shape[-1])
+    torch.testing.assert_close(after.motion[:, :2], F.adaptive_avg_pool2d(prediction.flow, size))
+
+
+def test_a_real_frame_is_matched_with_the_one_before(world: World, context: np.ndarray) -> None:
+    state = world.reset(context[:, :3])
+
+    after = world.observe(state, context[:, 3], 1)
+
+    wanted = match(state.picture, after.picture, world.config.tokenizer.grid)
+    torch.testing.assert_close(after.motion, wanted)
