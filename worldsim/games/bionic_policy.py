@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 import numpy as np
 
 from worldsim.games.scene import Scene, Thing
+from worldsim.games.script import Scripted
 from worldsim.games.table import BIONIC_CONTROLS
 
 Behaviour = Generator[int, Scene, Scene]
@@ -19,32 +20,15 @@ ARM = 8.0  # pixels to the middle of a ladder that one can take hold of
 RANGE = 120.0  # pixels; what is farther off is not shot at
 
 
-class BionicPlayer:
-    """A player with its own dice: `control` is that of the coming frame, `see` what it led to."""
+class BionicPlayer(Scripted[int]):
+    """A player of the platformer."""
 
     def __init__(self, policy: str, seed: int, scene: Scene) -> None:
         """Raises ValueError for a policy that is not in `POLICIES`."""
         if policy not in POLICIES:
             raise ValueError(f"unknown policy {policy!r}; known: {', '.join(POLICIES)}")
-        self.rng = np.random.default_rng(seed)
-        self._script = POLICIES[policy](self, scene)
-        self._control = next(self._script)
-
-    @property
-    def control(self) -> int:
-        """The control of the coming frame."""
-        return self._control
-
-    def see(self, scene: Scene) -> None:
-        """The scene that `control` led to."""
-        self._control = self._script.send(scene)
-
-    def ticks(self, low: int, high: int) -> int:
-        """A random duration, both ends included."""
-        return int(self.rng.integers(low, high + 1))
-
-    def chance(self, p: float) -> bool:
-        return bool(self.rng.random() < p)
+        super().__init__(seed)
+        self.begin(POLICIES[policy](self, scene))
 
 
 def mixture(player: BionicPlayer, scene: Scene) -> Behaviour:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator
 import numpy as np
 
 from worldsim.games.scene import Scene, Thing, Walls
+from worldsim.games.script import Scripted
 from worldsim.games.table import (
     ATTACK,
     BACKWARD,
@@ -31,26 +32,16 @@ HELD = (*range(len(CONTROLS)), FORWARD, FORWARD_LEFT, FORWARD_RIGHT)  # walls cu
 MOVING = (FORWARD, FORWARD_LEFT, FORWARD_RIGHT)
 
 
-class Player:
-    """A player with its own dice: `start` with the first scene, then `next_control` per tic."""
+class Player(Scripted[int]):
+    """A player of the hall, who looks where walls and monsters are."""
 
     def __init__(self, policy: str, seed: int, walls: Walls, scene: Scene) -> None:
         """Raises ValueError for a policy that is not in `POLICIES`."""
         if policy not in POLICIES:
             raise ValueError(f"unknown policy {policy!r}; known: {', '.join(POLICIES)}")
-        self.rng = np.random.default_rng(seed)
+        super().__init__(seed)
         self.walls = walls
-        self._script = POLICIES[policy](self, scene)
-        self._control = next(self._script)
-
-    @property
-    def control(self) -> int:
-        """The control of the coming tic."""
-        return self._control
-
-    def see(self, scene: Scene) -> None:
-        """The scene that `control` led to."""
-        self._control = self._script.send(scene)
+        self.begin(POLICIES[policy](self, scene))
 
     def ahead(self, scene: Scene, turn: float = 0.0) -> float:
         """Free map units in front of the player, `turn` degrees to the left of its nose."""
@@ -65,13 +56,6 @@ class Player:
             and abs(scene.bearing(*thing.position[:2])) < 40.0
             for thing in monsters(scene)
         )
-
-    def ticks(self, low: int, high: int) -> int:
-        """A random duration, both ends included."""
-        return int(self.rng.integers(low, high + 1))
-
-    def chance(self, p: float) -> bool:
-        return bool(self.rng.random() < p)
 
 
 def mixture(player: Player, scene: Scene) -> Behaviour:

@@ -7,9 +7,8 @@ backwards.
 
 from collections.abc import Generator
 
-import numpy as np
-
 from worldsim.games.scene import Scene, Walls
+from worldsim.games.script import Scripted
 from worldsim.games.table import MAX_SPEED, MAX_TURN
 
 NEAR_WALL = 96.0  # map units
@@ -17,26 +16,16 @@ SIDE = 70.0  # degrees, to look for open space
 Move = tuple[float, ...]  # as the axes of the game: turn to the right, speed, attack
 
 
-class Steerer:
-    """A player with its own dice: `control` is the move of the coming tic, `see` what it led to."""
+class Steerer(Scripted[Move]):
+    """A player of the hall with axes."""
 
     def __init__(self, seed: int, walls: Walls, scene: Scene) -> None:
-        self._rng = np.random.default_rng(seed)
+        super().__init__(seed)
         self._walls = walls
-        self._script = self._play(scene)
-        self._control = next(self._script)
-
-    @property
-    def control(self) -> Move:
-        """The move of the coming tic."""
-        return self._control
-
-    def see(self, scene: Scene) -> None:
-        """The scene that `control` led to."""
-        self._control = self._script.send(scene)
+        self.begin(self._play(scene))
 
     def _play(self, scene: Scene) -> Generator[Move, Scene, None]:
-        rng = self._rng
+        rng = self.rng
         while True:
             if self._ahead(scene) < NEAR_WALL:
                 scene = yield from self._leave_wall(scene)
@@ -51,7 +40,7 @@ class Steerer:
 
     def _leave_wall(self, scene: Scene) -> Generator[Move, Scene, Scene]:
         """Backwards, or towards the more open side."""
-        rng = self._rng
+        rng = self.rng
         if rng.random() < 0.4:
             speed = -round(float(rng.uniform(0.3, 1.0)) * MAX_SPEED, 2)
             for _ in range(rng.integers(8, 25)):
@@ -67,16 +56,16 @@ class Steerer:
 
     def _turn(self) -> float:
         """Often none, often a small one."""
-        kind = self._rng.random()
+        kind = self.rng.random()
         if kind < 0.2:
             return 0.0
         reach = MAX_TURN / 3 if kind < 0.45 else MAX_TURN
-        return round(float(self._rng.uniform(-reach, reach)), 2)
+        return round(float(self.rng.uniform(-reach, reach)), 2)
 
     def _speed(self) -> float:
-        if self._rng.random() < 0.45:
+        if self.rng.random() < 0.45:
             return 0.0
-        return round(float(self._rng.uniform(-0.6, 1.0)) * MAX_SPEED, 2)
+        return round(float(self.rng.uniform(-0.6, 1.0)) * MAX_SPEED, 2)
 
     def _ahead(self, scene: Scene, turn: float = 0.0) -> float:
         """Free map units in front, `turn` degrees to the left of the nose."""
