@@ -108,13 +108,12 @@ def parts(model: WorldModel, flow_steps: int, device: str) -> dict[str, Part]:
     clock = torch.zeros(1, 3, device=device)
     motion = match(picture, picture, (c.rows, c.columns))
     state = d.initial_state(1)
+    seen = (context, latent, latent, motion, picture, action)
+    move = partial(d.head.move, *seen, lambda *_: (picture, latent))
     with torch.no_grad():
-        moved = d.head.move(context, latent, latent, motion, action, lambda _: (picture, latent))
+        moved = move()
     memory = sum(m.numel() * m.element_size() for m in state.memory)
-    flow = noise(2, 4 * c.rows, 4 * c.columns)
-    move = partial(
-        d.head.move, context, latent, latent, motion, action, lambda _: (picture, latent)
-    )
+    flow = noise(2, t.config.height, t.config.width)
     return {
         "mover": Part(modules=(d.head.mover,), run=move, times=1),
         "encoder": Part(modules=(t.encoder,), run=partial(t.move, picture, flow), times=1),

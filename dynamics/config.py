@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+FLOW_CELLS = 4  # cells of the flow per token side
+
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicsConfig:
@@ -22,6 +24,7 @@ class DynamicsConfig:
     look_layers: int = 1  # after
     head_layers: int = 1  # per flow step
     max_flow: float = 16.0  # pixels that the picture may move in one tick
+    cell: int = 4  # pixels per side of a cell of the flow, FLOW_CELLS of which make a token's side
     expand: int = 2  # hidden width of the feed-forward layers, in widths
     memory_every: int = 1  # layers of the trunk per layer with a memory; the last of them has it
     bias: Literal["pairs", "offsets"] = "pairs"  # of attention; by offset, large grids need less

@@ -48,18 +48,20 @@ class Dynamics(nn.Module):
         latent: Tensor,
         before: Tensor,
         motion: Tensor,
+        picture: Tensor,
         action: Tensor,
         move: Move,
         *,
         noise: Tensor | None,
         steps: int,
+        dither: Tensor | None = None,
     ) -> tuple[Tensor, Moved]:
         """The latent that follows `action`, and the moved picture that it starts from: context
-        (B, S, D), latents (B, P, C), the last motion (B, 3, h, w), (B,), how to move the last
-        picture, noise (B, P, C).
+        (B, S, D), latents (B, P, C), the last motion (B, 3, h, w), the last picture (B, 3, H, W),
+        (B,), how to move it, noise (B, P, C), and how to round the flow, (B, 3).
 
         Without noise it is the mean of all that may follow, whatever the `steps`."""
-        moved = self.head.move(context, latent, before, motion, action, move)
+        moved = self.head.move(context, latent, before, motion, picture, action, move, dither)
 
         def refine(noisy: Tensor, clock: Tensor) -> Tensor:
             return self.head(noisy, clock, moved, action)  # type: ignore[no-any-return]

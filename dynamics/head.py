@@ -21,16 +21,17 @@ from torch.nn import functional as F
 
 from worldsim.dynamics.actions import embed_actions
 from worldsim.dynamics.attention import SpatialAttention
-from worldsim.dynamics.config import DynamicsConfig
+from worldsim.dynamics.config import FLOW_CELLS, DynamicsConfig
 from worldsim.dynamics.layers import FeedForward
 from worldsim.dynamics.matching import CELLS
+from worldsim.dynamics.upsampling import Upsampling
+from worldsim.dynamics.whole import in_whole_pixels
 
-FLOW_CELLS = 4  # per token side
 STILL = 0.06  # pixels per tick: less is no motion
 DOUBT = 1.0  # standard deviation, in logits, of what decides about a token
-# a flow (B, 2, rows * FLOW_CELLS, columns * FLOW_CELLS) in pixels -> the last picture, moved by it,
-# and the latent of that; pictures are the tokenizer's business, so the caller brings them
-Move = Callable[[Tensor], tuple[Tensor, Tensor]]
+# a picture (B, 3, H, W) and a flow (B, 2, H, W) in pixels -> the picture, moved by it, and the latent
+# of that; latents are the tokenizer's business, so the caller brings this
+Move = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Moved:
     latent: Tensor  # (B, P, C), of that picture
     features: Tensor  # (B, S, D), for the flow steps
     news: Tensor  # (B, P), logit that motion does not explain the token
-    flow: Tensor  # (B, 2, h, w) in pixels, by which it was moved
+    flow: Tensor  # (B, 2, h, w) in pixels, of the cells by which it was moved
 
     def compose(self, latent: Tensor, noise: Tensor | None) -> Tensor:
         """The predicted `latent` (B, P, C) where there is something new, else what was moved.
@@ -55,6 +56,11 @@ class Moved:
         """bool (B, P), which tokens a sample from `noise` (B, P, C) does not take from the moved
         picture."""
         return self.news + DOUBT * noise[..., 0] > 0
+
+    def is_recalled(self, noise: Tensor) -> Tensor:
+        """bool (B, P), which of the new ones it takes from a keyframe: a quarter of them. Keyframes
+        alone stand still, the head alone has no hall (docs/decisions/0014)."""
+        return self.is_new(noise) & (noise[..., 1:3] > 0).all(dim=-1)
 
 
 class HeadLayer(nn.Module):
@@ -98,6 +104,7 @@ class Mover(nn.Module):
         self.norm = nn.RMSNorm(d, elementwise_affine=False)
         self.flow = nn.Linear(d, 2 * FLOW_CELLS**2)
         self.keep = nn.Linear(d, 2 * FLOW_CELLS**2)  # how much of the last motion goes on
+        self.upsampling = Upsampling(config)
         self.look = nn.Linear(2 * config.channels, d)
         self.look_layers = nn.ModuleList(HeadLayer(config) for _ in range(config.look_layers))
         self.news = nn.Linear(d, 1)
@@ -112,10 +119,13 @@ class Mover(nn.Module):
         latent: Tensor,
         before: Tensor,
         motion: Tensor,
+        picture: Tensor,
         condition: Tensor,
         move: Move,
+        dither: Tensor | None = None,
     ) -> Moved:
-        """(B, S, D), (B, P, C) twice, (B, 3, h, w) from `match`, (B, D)."""
+        """(B, S, D), (B, P, C) twice, (B, 3, h, w) from `match`, the last picture (B, 3, H, W),
+        (B, D), (B, 3) or nothing for parts of pixels."""
         c = self.config
         x = self.read(torch.cat([latent, latent - before], dim=-1))
         seen = torch.cat([motion[:, :2] / 4, 5 * motion[:, 2:].clamp(max=0.3)], dim=1)
@@ -127,17 +137,20 @@ class Mover(nn.Module):
         last = F.interpolate(motion[:, :2], scale_factor=FLOW_CELLS // CELLS, mode="bilinear")
         flow = self.flow(told).float() + self.keep(told).float() * _by_token(last, FLOW_CELLS)
         flow = c.max_flow * torch.tanh(flow / c.max_flow)
-        # what rests must rest to the pixel; the gradient passes, or nothing would begin to move
-        flow = flow - torch.where(flow.abs() < STILL, flow, 0.0).detach()
         flow = rearrange(
             flow, "b (h w) (c y x) -> b c (h y) (w x)", h=c.rows, c=2, y=FLOW_CELLS, x=FLOW_CELLS
         )
-        picture, seen = move(flow)
+        fine = self.upsampling(flow, picture, told)
+        # what rests must rest to the pixel; the gradient passes, or nothing would begin to move
+        fine = fine - torch.where(fine.abs() < STILL, fine, 0.0).detach()
+        if dither is not None:
+            fine = in_whole_pixels(fine, dither)
+        moved, seen = move(picture, fine)
         x = x + with_registers(self.look(torch.cat([seen, seen - latent], dim=-1)), c)
         for layer in self.look_layers:
             x = layer(x, condition)
         news = self.news(self.norm(x[:, : c.num_tokens]))[..., 0]
-        return Moved(picture, seen, x, news.float(), flow)
+        return Moved(moved, seen, x, news.float(), flow)
 
 
 class Head(nn.Module):
@@ -161,13 +174,17 @@ class Head(nn.Module):
         latent: Tensor,
         before: Tensor,
         motion: Tensor,
+        picture: Tensor,
         action: Tensor,
         move: Move,
+        dither: Tensor | None = None,
     ) -> Moved:
         """Once per tick, whatever the number of flow steps: context (B, S, D) from the trunk;
-        latent and before (B, P, C), the last two; motion (B, 3, h, w), how the last picture came
-        from the one before (`match`); action (B,) or (B, A)."""
-        return self.mover(context, latent, before, motion, self.action(action), move)  # type: ignore[no-any-return]
+        latent and before (B, P, C), the last two; motion (B, 3, h, w), how the last picture,
+        (B, 3, H, W), came from the one before (`match`); action (B,) or (B, A); dither (B, 3), see
+        `whole.py`."""
+        told = self.action(action)
+        return self.mover(context, latent, before, motion, picture, told, move, dither)  # type: ignore[no-any-return]
 
     def forward(self, noisy: Tensor, clock: Tensor, moved: Moved, action: Tensor) -> Tensor:
         """Predict the next latent.

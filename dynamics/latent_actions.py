@@ -83,13 +83,16 @@ class LatentActions(nn.Module):
         self.places = nn.Parameter(0.02 * torch.randn(config.num_places, config.width))
         self.decoder = Head(replace(config, mover_layers=2))
 
-    def forward(self, latent: Tensor, code: Tensor, move: Move) -> tuple[Tensor, Moved]:
-        """The last latent (B, P, C) and the weights of the codes (B, A), one-hot or soft
+    def forward(
+        self, latent: Tensor, picture: Tensor, code: Tensor, move: Move
+    ) -> tuple[Tensor, Moved]:
+        """The last latent (B, P, C) and its picture (B, 3, H, W), and the weights of the codes
+        (B, A), one-hot or soft
         -> the next latent, and the moved picture."""
         told = code.to(latent.dtype) @ self.decoder.action.get_parameter("weight")[:-1]
         context = self.places + told[:, None]
         at_rest = still(len(latent), (self.config.rows, self.config.columns), latent)
-        moved = self.decoder.mover(context, latent, latent, at_rest, told, move)
+        moved = self.decoder.mover(context, latent, latent, at_rest, picture, told, move)
         clock = latent.new_tensor([0.0, 1.0, 0.0]).expand(len(latent), 3)
         return self.decoder.told(torch.zeros_like(latent), clock, moved, told), moved
 

@@ -59,6 +59,14 @@ def best_of(errors: Tensor) -> Tensor:
     return torch.stack([2 * flow_x, 2 * flow_y, least], dim=1)
 
 
+def told_by(flow: Tensor, motion: Tensor) -> Tensor:
+    """What `match` found between two pictures, (B, 3, h, w), with the `flow` (B, 2, .., ..) by which
+    the one was moved to be the other in place of the measured one: matching sees too little in what
+    is soft or new."""
+    led = F.adaptive_avg_pool2d(flow.to(motion.dtype), (motion.shape[-2], motion.shape[-1]))
+    return torch.cat([led, motion[:, 2:]], dim=1)
+
+
 def still(batch: int, grid: tuple[int, int], like: Tensor) -> Tensor:
     """What `match` says of a picture that has not moved: (B, 3, h, w)."""
     return like.new_zeros(batch, 3, CELLS * grid[0], CELLS * grid[1])

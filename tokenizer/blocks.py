@@ -42,12 +42,12 @@ class Residual(nn.Module):
         return x + change
 
 
-def carry(picture: Tensor, flow: Tensor, *, mode: str = "bilinear") -> Tensor:
+def carry(picture: Tensor, flow: Tensor) -> Tensor:
     """Move a picture by a coarse flow: (B, C, H, W), (B, 2, H / s, W / s) in pixels of the
     picture -> (B, C, H, W)."""
     size = picture.shape[-2:]
     fine = F.interpolate(flow.float(), size=size, mode="bilinear", align_corners=False)
-    return warp(picture, fine, mode=mode)
+    return warp(picture, fine)
 
 
 def warp(picture: Tensor, flow: Tensor, *, mode: str = "bilinear") -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from worldsim.tokenizer.blocks import carry
+from worldsim.tokenizer.blocks import warp
 from worldsim.tokenizer.config import TokenizerConfig
 from worldsim.tokenizer.decoder import Decoder
 from worldsim.tokenizer.encoder import Encoder
@@ -31,10 +31,10 @@ class Tokenizer(nn.Module):
         return painted
 
     def move(self, picture: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-        """A picture (B, 3, H, W) and a coarse flow in pixels (`carry`) -> the moved picture, and
-        its latent (B, P, C), without gradients."""
+        """A picture (B, 3, H, W) and a flow (B, 2, H, W) in pixels (`warp`) -> the moved picture,
+        and its latent (B, P, C), without gradients."""
         # bicubic: what is moved is moved again in the next tick, and bilinear blur adds up
-        moved = carry(picture, flow, mode="bicubic").clamp(-1, 1)
+        moved = warp(picture, flow, mode="bicubic").clamp(-1, 1)
         with torch.no_grad():
             return moved, self.encoder(moved)
 

@@ -160,6 +160,7 @@ def _refuse_contradictions(config: WorldConfig, where: str) -> None:
     wanted = {
         "rows": rows,
         "columns": columns,
+        "cell": config.tokenizer.stem,
         "channels": config.tokenizer.channels,
         "num_actions": len(config.actions),
     }

@@ -7,13 +7,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from worldsim import objects
 from worldsim.dynamics import Dynamics
 from worldsim.dynamics.keyframes import Keyframes
 from worldsim.dynamics.latent_actions import ActionEncoder
-from worldsim.dynamics.matching import match
+from worldsim.dynamics.matching import match, told_by
 from worldsim.dynamics.objects import Objects
 from worldsim.folder import WorldConfig
 from worldsim.sound import Sound, SoundState
@@ -101,9 +100,8 @@ class WorldModel(nn.Module):
         memory, the motion since what was shown before, the slots if there are any; what was
         heard, and by what `flow` the mover moved the last picture, if it did."""
         context, memory, motion, *slots = found
-        if flow is not None:  # known exactly, where matching sees less in what is soft or new
-            led = F.adaptive_avg_pool2d(flow, (motion.shape[-2], motion.shape[-1]))
-            motion = torch.cat([led, motion[:, 2:]], dim=1)
+        if flow is not None:
+            motion = told_by(flow, motion)
         return WorldState(
             memory=memory,
             latent=latent,

@@ -26,6 +26,7 @@ from worldsim.costs import Pace, measure
 from worldsim.dynamics import Moved
 from worldsim.dynamics.flow import STEPS
 from worldsim.dynamics.objects import Objects
+from worldsim.dynamics.whole import dither, no_dither
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights
 from worldsim.model import Frames, WorldModel
 from worldsim.snapshot import decode_state, encode_state
@@ -417,16 +418,15 @@ class World:
         clock, *later = clocks[:, None].expand(-1, state.batch, -1)
         seen = (state.context, state.latent, state.before, state.motion, state.picture)
         slots = () if state.slots is None else (state.slots,)
-        found = self._parts.run("move", *seen, action, first, clock, *slots)
+        rounding = no_dither(state.batch, first) if noise is None else dither(state.tick)
+        found = self._parts.run("move", *seen, action, first, clock, rounding, *slots)
         moved, latent = Moved(*found[:5]), found[5]
         for clock in later:
             inputs = (latent, clock, moved.features, moved.latent, action)
             (latent,) = self._parts.run("refine", *inputs)
         latent = moved.compose(latent, noise)
         if self.has_keyframes and noise is not None:
-            # a quarter of what is new: keyframes alone stand still, the head alone has no hall
-            taken = moved.is_new(noise) & (noise[..., 1:3] > 0).all(dim=-1)
-            (latent,) = self._parts.run("recall", latent, taken)
+            (latent,) = self._parts.run("recall", latent, moved.is_recalled(noise))
         return latent, moved, found[6] if slots else None
 
     def _hear(

@@ -75,7 +75,8 @@ def test_the_trunk_steps_as_it_runs_and_the_head_is_led_by_the_axes() -> None:
         grid = (CONFIG.rows, CONFIG.columns)
         moved = dynamics.head.move(
             outputs[:, -1], latents[:, -1], latents[:, -2], still(2, grid, picture),
-            torch.tensor([action, action]).double(), lambda flow: (picture, latents[:, -1]),
+            picture, torch.tensor([action, action]).double(),
+            lambda *_: (picture, latents[:, -1]),
         )  # fmt: skip
         return moved.flow
 

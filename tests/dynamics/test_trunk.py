@@ -9,6 +9,7 @@ from worldsim.dynamics import Dynamics, DynamicsConfig, TrunkState
 from worldsim.dynamics.attention import SpatialAttention
 from worldsim.dynamics.matching import still
 
+PICTURE = torch.zeros(2, 3, 32, 48).double()
 CONFIG = DynamicsConfig(
     rows=2, columns=3, channels=4, num_actions=3, width=12, heads=3, state_size=4, registers=1,
     trunk_layers=2, head_layers=1,
@@ -77,7 +78,7 @@ def test_the_head_answers_the_action_from_the_first_update_on() -> None:
     dynamics = model()
     latents, actions, levels = clip()
     context, state = run(dynamics, latents, actions, levels)
-    picture = torch.rand(2, 3, 8, 12).double()
+    picture = torch.rand(2, 3, 32, 48).double()
 
     def predict(action: int) -> torch.Tensor:
         latent, _ = dynamics.predict(
@@ -85,8 +86,9 @@ def test_the_head_answers_the_action_from_the_first_update_on() -> None:
             state.latent,
             latents[:, -2],
             still(2, (2, 3), latents),
+            picture,
             torch.full((2,), action),
-            lambda flow: (picture, state.latent),
+            lambda *_: (picture, state.latent),
             noise=None,
             steps=1,
         )
@@ -100,6 +102,7 @@ def test_a_sample_repaints_only_what_motion_does_not_explain() -> None:
     latents, actions, levels = clip()
     context, state = run(dynamics, latents, actions, levels)
     before, noise = latents[:, -2], torch.randn_like(state.latent)
+    picture = torch.zeros(2, 3, 32, 48).double()
 
     def predict(noise: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         latent, moved = dynamics.predict(
@@ -107,8 +110,9 @@ def test_a_sample_repaints_only_what_motion_does_not_explain() -> None:
             state.latent,
             before,
             still(2, (2, 3), latents),
+            picture,
             torch.zeros(2, dtype=torch.int64),
-            lambda flow: (torch.zeros(2, 3, 8, 12), before),
+            lambda *_: (picture, before),
             noise=noise,
             steps=2,
         )
@@ -126,9 +130,9 @@ def test_what_moved_goes_on_moving_if_the_mover_says_so() -> None:
     context, state = run(dynamics, latents, actions, levels)
     flows = []
 
-    def move(flow: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def move(picture: torch.Tensor, flow: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         flows.append(flow)
-        return torch.zeros(2, 3, 8, 12).double(), state.latent
+        return picture, state.latent
 
     mover = dynamics.head.mover
     with torch.no_grad():
@@ -139,7 +143,7 @@ def test_what_moved_goes_on_moving_if_the_mover_says_so() -> None:
     motion = still(2, (2, 3), latents)
     motion[:, 0] = 4.0
     chosen = torch.zeros(2, dtype=torch.int64)
-    dynamics.head.move(context[:, -1], state.latent, latents[:, -2], motion, chosen, move)
+    dynamics.head.move(context[:, -1], state.latent, latents[:, -2], motion, PICTURE, chosen, move)
 
     assert torch.allclose(flows[0][:, 0], torch.tensor(2.0).double(), atol=0.02)
     assert (flows[0][:, 1] == 0).all()
@@ -151,16 +155,16 @@ def test_the_action_moves_the_picture_by_a_flow_of_at_most_the_limit() -> None:
     context, state = run(dynamics, latents, actions, levels)
     flows = []
 
-    def move(flow: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def move(picture: torch.Tensor, flow: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         flows.append(flow)
-        return torch.zeros(2, 3, 8, 12).double(), state.latent
+        return picture, state.latent
 
     for action in (0, 1):
         chosen = torch.full((2,), action)
         motion = still(2, (2, 3), latents)
-        dynamics.head.move(context[:, -1], state.latent, latents[:, -2], motion, chosen, move)
+        dynamics.head.move(context[:, -1], state.latent, latents[:, -2], motion, PICTURE, chosen, move)
 
-    assert flows[0].shape == (2, 2, 2 * 4, 3 * 4)
+    assert flows[0].shape == (2, 2, 32, 48)
     assert not torch.allclose(flows[0], flows[1])
     assert flows[0].abs().max() <= CONFIG.max_flow
 

@@ -81,7 +81,7 @@ def test_a_picture_that_nobody_wants_to_change_stays_as_it_is() -> None:
 
 def test_a_moved_picture_comes_with_its_latent() -> None:
     tokenizer, picture = model(), pixels()[:, 0]
-    flow = torch.ones(2, 2, 8, 12)
+    flow = torch.ones(2, 2, *picture.shape[-2:])
 
     moved, code = tokenizer.move(picture, flow)
 

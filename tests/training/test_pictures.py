@@ -31,7 +31,7 @@ def some(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("far", [1.0, 40.0])
 def test_pictures_move_alike_and_so_do_gradients(fast: Pictures, far: float) -> None:
     picture, wanted = some(5, 3, 48, 64), some(5, 3, 48, 64, seed=1)
-    flow = far * torch.randn(5, 2, 12, 16)
+    flow = far * torch.randn(5, 2, 48, 64)
     found = []
     for side in (Pictures(), fast):
         led = flow.clone().requires_grad_()
@@ -49,7 +49,7 @@ def test_pictures_move_alike_and_so_do_gradients(fast: Pictures, far: float) -> 
 @needs_compiler
 def test_the_gradient_is_that_of_the_flow(fast: Pictures) -> None:
     torch.manual_seed(0)
-    picture, way = 0.5 * some(1, 3, 48, 64), torch.randn(1, 2, 12, 16)
+    picture, way = 0.5 * some(1, 3, 48, 64), torch.randn(1, 2, 48, 64)
     flow = torch.randn(1, 2, 12, 16, requires_grad=True)
     weights = torch.randn(1, 3, 48, 64)
     (slope,) = torch.autograd.grad((fast.move(picture, flow) * weights).sum(), flow)
@@ -60,7 +60,7 @@ def test_the_gradient_is_that_of_the_flow(fast: Pictures) -> None:
 
 @needs_compiler
 def test_a_flow_that_is_no_number_gives_no_numbers(fast: Pictures) -> None:
-    flow = torch.zeros(2, 2, 12, 16)
+    flow = torch.zeros(2, 2, 48, 64)
     flow[1] = torch.nan
     flow.requires_grad_()
     moved = fast.move(some(2, 3, 48, 64), flow)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from worldsim.dynamics.matching import match
 from worldsim.dynamics.objects import PRESENCE
+from worldsim.dynamics.whole import dither
 from worldsim.model import WorldModel
 
 Tensors = tuple[Tensor, ...]
@@ -38,6 +39,7 @@ def example_inputs(model: WorldModel, batch: int) -> dict[str, Tensors]:
     found: dict[str, Tensors] = {
         "move": (
             *(noise(*places), latent(), latent(), motion, picture, action, noisy, first),
+            dither(torch.arange(batch)),
             *slots,
         ),
         "refine": (noisy, then, noise(*places), latent(), action),

@@ -1,6 +1,6 @@
 """The parts of a tick, as plain functions of tensors, and who computes them.
 
-    move      context, latent, before, motion, picture, action, noise, clock, slots
+    move      context, latent, before, motion, picture, action, noise, clock, dither, slots
               -> moved picture, latent, features, news, flow; the noise after the first flow step;
               where the slots go
     refine    noisy, clock, features, latent, action   -> the noisy latent, a flow step later
@@ -24,7 +24,6 @@ state size, K slots, picture (B, 3, height, width).
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Protocol
 
 import torch
@@ -61,16 +60,17 @@ class Move(nn.Module):
         action: Tensor,
         noise: Tensor,
         clock: Tensor,
+        dither: Tensor,
         slots: Tensor | None = None,
     ) -> Tensors:
-        """(B, S, D), (B, P, C) twice, (B, 3, h, w), picture, (B,), (B, P, C), (B, 3), (B, K, ..)
+        """(B, S, D), (B, P, C) twice, (B, 3, h, w), picture, (B,), (B, P, C), (B, 3) twice, (B, K, ..)
         -> the fields of `Moved`, (B, P, C), (B, K, ..)."""
         carried = []
         if slots is not None and self.objects is not None and self.reader is not None:
             carried.append(self.objects.carry(slots, latent, action))
             context = context + self.reader(carried[0])
-        move = partial(self.tokenizer.move, picture)
-        moved = self.head.move(context, latent, before, motion, action, move)
+        seen = (context, latent, before, motion, picture, action)
+        moved = self.head.move(*seen, self.tokenizer.move, dither)
         after = _flow_step(self.head, noise, clock, moved, action)
         fields = (moved.picture, moved.latent, moved.features, moved.news, moved.flow)
         return *fields, after, *carried

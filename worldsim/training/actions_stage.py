@@ -7,7 +7,6 @@ number of codes that are in use, 1 if they have collapsed.
 Shapes: L lanes, T ticks, N = L * (T - 1) examples, P tokens, C channels, H W picture.
 """
 
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -57,7 +56,7 @@ class ActionsStage:
         with lowered(self._device, torch.bfloat16):
             logits = self._actions.encoder(before, latent, after, cost_volume(picture, real))
             predicted, moved = self._actions(
-                latent, choose(logits), partial(self._tokenizer.move, picture)
+                latent, picture, choose(logits), self._tokenizer.move
             )
             losses = {
                 "moved": motion_loss(moved.picture, real),

@@ -197,6 +197,7 @@ class Course:
             model.tokenizer,
             streams,
             model.objects,
+            model.keyframes,
             consistency=self._consistency(),
         )
 

@@ -15,7 +15,6 @@ Shapes: L lanes, T ticks, N = L * T, P tokens, C channels, H W picture.
 
 import copy
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +22,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from worldsim.dynamics import Dynamics, TrunkState
+from worldsim.dynamics.keyframes import Keyframes
+from worldsim.dynamics.matching import told_by
 from worldsim.dynamics.objects import Objects
+from worldsim.dynamics.whole import dither
 from worldsim.tokenizer import Tokenizer
 from worldsim.tokenizer.losses import reconstruction_loss
 from worldsim.training.consistency import WEIGHT as CONSIST_WEIGHT
@@ -73,6 +75,7 @@ class DynamicsStage:
         tokenizer: Tokenizer,
         streams: Streams,
         objects: Objects | None = None,
+        keyframes: Keyframes | None = None,
         *,
         rate: float = 2e-3,
         precision: torch.dtype = torch.bfloat16,
@@ -80,12 +83,12 @@ class DynamicsStage:
         native: bool = True,
     ) -> None:
         """`streams` yields frames uint8, latents, and actions; neither `tokenizer` nor `objects`,
-        which the head reads if there are any, are trained. Products are computed in `precision`;
+        which the head reads if there are any, are trained; samples look up `keyframes`, as in play. Products are computed in `precision`;
         some parts are `native` where that can be."""
         self.model = self._dynamics = dynamics
         # what is not trained is rounded once, not in every call; the numbers are the same
         self._tokenizer = copy.deepcopy(tokenizer).to(precision).requires_grad_(False)
-        self._objects = objects
+        self._objects, self._keyframes = objects, keyframes
         self.optimizers = matrix_optimizers(dynamics, rate, inside=("layers.",))
         self.streams = streams
         self._device, self._precision = device_of(dynamics), precision
@@ -179,12 +182,14 @@ class DynamicsStage:
                 _, state = self._read(latents[rows, :begin], known[rows, :begin], zeros, state)
                 lanes.latent[rows], lanes.picture[rows] = latents[rows, begin], pixels[rows, begin]
                 lanes.motion[rows] = self._match(pixels[rows, begin - 1], pixels[rows, begin])
-            seen[rows, begin:], shown[rows, begin:] = self._imagine(
+            seen[rows, begin:], shown[rows, begin:], led = self._imagine(
                 lanes, state, known[:, begin:], actions[:, begin:]
             )
             age[rows, begin:] = torch.arange(ticks - begin)
         later = self._pictures.match_along(shown, self._tokenizer.config.grid)
         motions = torch.cat([first, later], dim=1)
+        if lanes.free.any():
+            motions[rows, begin:] = led
         return Context(seen, shown, motions, level[:, None].expand(count, ticks), age)
 
     @torch.no_grad()
@@ -201,37 +206,44 @@ class DynamicsStage:
     @torch.no_grad()
     def _imagine(
         self, lanes: Lanes, state: TrunkState, known: Tensor, actions: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Play on from where the free lanes stand and leave them where it ends: latents and
-        pictures on the way, first one included."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Play on from where the free lanes stand and leave them where it ends: latents, pictures
+        and motions on the way, first ones included."""
         rows = lanes.free.nonzero()[:, 0]
         latent, picture, motion = lanes.latent[rows], lanes.picture[rows], lanes.motion[rows]
-        latents, pictures = [], []
+        latents, pictures, motions = [], [], []
         is_mean = bool(torch.rand(()) < MEAN_LANES)
+        ticks = torch.randint(1 << 20, (len(rows),), device=self._device)
         slots = self._objects.initial_state(len(rows)) if self._objects else None
         for t in range(actions.shape[1] - 1):
             latents.append(latent)
             pictures.append(picture)
+            motions.append(motion)
             before = state.latent
             memory, state = self._dynamics.trunk.step(
                 latent, known[rows, t], latent.new_zeros(len(rows)), state
             )
             slots, expected = self._expect(slots, latent, actions[rows, t + 1])
+            noise = None if is_mean else torch.randn_like(latent)
             latent, moved = self._dynamics.predict(
                 self._dynamics.with_slots(memory, expected),
                 latent,
                 before,
                 motion,
+                picture,
                 actions[rows, t + 1],
-                partial(self._move, picture),
-                noise=None if is_mean else torch.randn_like(latent),
+                self._move,
+                noise=noise,
                 steps=SAMPLE_STEPS,
+                dither=None if is_mean else dither(ticks + t),
             )
             latent = latent.float()
+            if self._keyframes is not None and noise is not None:
+                latent = self._keyframes(latent, moved.is_recalled(noise))
             picture = self._tokenizer.decoder(latent, moved.latent, moved.picture).clamp(-1, 1)
-            motion = self._match(pictures[-1], picture)
+            motion = told_by(moved.flow, self._match(pictures[-1], picture))
         lanes.latent[rows], lanes.picture[rows], lanes.motion[rows] = latent, picture, motion
-        return torch.stack(latents, dim=1), torch.stack(pictures, dim=1)
+        return tuple(torch.stack(x, dim=1) for x in (latents, pictures, motions))  # type: ignore[return-value]
 
     def _frames(self, lanes: Lanes, context: Context, known: Tensor, actions: Tensor) -> Frames:
         """Read the chunk and move its pictures."""
@@ -245,8 +257,9 @@ class DynamicsStage:
             seen.flatten(0, 1),
             before.flatten(0, 1),
             context.motions.flatten(0, 1),
+            context.pictures.flatten(0, 1),
             chosen,
-            partial(self._move, context.pictures.flatten(0, 1)),
+            self._move,
         )
         return Frames(moved, chosen, context.levels.flatten())
 

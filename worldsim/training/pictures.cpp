@@ -34,20 +34,6 @@ struct Cubic {
     }
 };
 
-// Where each of `fine` places lies among `coarse` ones: bilinear, corners not aligned.
-struct Between {
-    std::vector<int> first, second;
-    std::vector<float> part;
-    Between(int64_t fine, int64_t coarse) : first(fine), second(fine), part(fine) {
-        for (int64_t i = 0; i < fine; ++i) {
-            const float at = std::max((i + 0.5f) * coarse / fine - 0.5f, 0.0f);
-            first[i] = std::min<int>(static_cast<int>(at), coarse - 1);
-            second[i] = std::min<int>(first[i] + 1, coarse - 1);
-            part[i] = at - first[i];
-        }
-    }
-};
-
 // One pixel of a moved picture: four by four neighbours, borders repeated.
 struct Neighbours {
     Cubic across, down;
@@ -74,29 +60,20 @@ static inline bool is_place(float x, float y) { return std::fabs(x) < 1e6f && st
 
 extern "C" {
 
-// flow (n, 2, rows, columns) -> moved
-void worldsim_carry(const float *picture, const float *flow, float *moved, int64_t n,
-                    int64_t height, int64_t width, int64_t rows, int64_t columns) {
-    const Between down(height, rows), across(width, columns);
-    const int64_t plane = height * width, coarse = rows * columns;
+// flow (n, 2, height, width) -> moved
+void worldsim_warp(const float *picture, const float *flow, float *moved, int64_t n,
+                   int64_t height, int64_t width) {
+    const int64_t plane = height * width;
     for (int64_t i = 0; i < n; ++i) {
-        const float *from = picture + 3 * i * plane, *fx = flow + 2 * i * coarse, *fy = fx + coarse;
+        const float *from = picture + 3 * i * plane, *by = flow + 2 * i * plane;
         float *to = moved + 3 * i * plane;
-        for (int64_t y = 0; y < height; ++y) {
-            const int64_t a = down.first[y] * columns, b = down.second[y] * columns;
-            const float v = down.part[y];
-            for (int64_t x = 0; x < width; ++x, ++to) {
-                const int c = across.first[x], d = across.second[x];
-                const float u = across.part[x];
-                const float by_x = (1 - v) * ((1 - u) * fx[a + c] + u * fx[a + d]) +
-                                   v * ((1 - u) * fx[b + c] + u * fx[b + d]);
-                const float by_y = (1 - v) * ((1 - u) * fy[a + c] + u * fy[a + d]) +
-                                   v * ((1 - u) * fy[b + c] + u * fy[b + d]);
-                if (!is_place(by_x, by_y)) {
+        for (int64_t y = 0; y < height; ++y)
+            for (int64_t x = 0; x < width; ++x, ++to, ++by) {
+                if (!is_place(by[0], by[plane])) {
                     to[0] = to[plane] = to[2 * plane] = std::numeric_limits<float>::quiet_NaN();
                     continue;
                 }
-                const Neighbours near(x + by_x, y + by_y, height, width);
+                const Neighbours near(x + by[0], y + by[plane], height, width);
                 for (int64_t k = 0; k < 3; ++k) {
                     Four column = near.down.weight[0] * near.row(from + k * plane, 0);
                     for (int r = 1; r < 4; ++r)
@@ -104,35 +81,24 @@ void worldsim_carry(const float *picture, const float *flow, float *moved, int64
                     to[k * plane] = std::min(std::max(sum(column * near.across.weight), -1.0f), 1.0f);
                 }
             }
-        }
     }
 }
 
-// gradient of the moved pictures -> gradient of flow, which is zeros before
-void worldsim_carry_backward(const float *picture, const float *flow, const float *gradient,
-                             float *flow_gradient, int64_t n, int64_t height, int64_t width,
-                             int64_t rows, int64_t columns) {
-    const Between down(height, rows), across(width, columns);
-    const int64_t plane = height * width, coarse = rows * columns;
+// gradient of the moved pictures -> gradient of flow
+void worldsim_warp_backward(const float *picture, const float *flow, const float *gradient,
+                            float *flow_gradient, int64_t n, int64_t height, int64_t width) {
+    const int64_t plane = height * width;
     for (int64_t i = 0; i < n; ++i) {
-        const float *from = picture + 3 * i * plane, *fx = flow + 2 * i * coarse, *fy = fx + coarse;
+        const float *from = picture + 3 * i * plane, *by = flow + 2 * i * plane;
         const float *given = gradient + 3 * i * plane;
-        float *gx = flow_gradient + 2 * i * coarse, *gy = gx + coarse;
-        for (int64_t y = 0; y < height; ++y) {
-            const int64_t a = down.first[y] * columns, b = down.second[y] * columns;
-            const float v = down.part[y];
-            for (int64_t x = 0; x < width; ++x, ++given) {
-                const int c = across.first[x], d = across.second[x];
-                const float u = across.part[x];
-                const float by_x = (1 - v) * ((1 - u) * fx[a + c] + u * fx[a + d]) +
-                                   v * ((1 - u) * fx[b + c] + u * fx[b + d]);
-                const float by_y = (1 - v) * ((1 - u) * fy[a + c] + u * fy[a + d]) +
-                                   v * ((1 - u) * fy[b + c] + u * fy[b + d]);
-                if (!is_place(by_x, by_y)) {
-                    gx[a + c] = gy[a + c] = std::numeric_limits<float>::quiet_NaN();
+        float *to = flow_gradient + 2 * i * plane;
+        for (int64_t y = 0; y < height; ++y)
+            for (int64_t x = 0; x < width; ++x, ++to, ++by, ++given) {
+                if (!is_place(by[0], by[plane])) {
+                    to[0] = to[plane] = std::numeric_limits<float>::quiet_NaN();
                     continue;
                 }
-                const Neighbours near(x + by_x, y + by_y, height, width);
+                const Neighbours near(x + by[0], y + by[plane], height, width);
                 float along_x = 0, along_y = 0;
                 for (int64_t k = 0; k < 3; ++k) {
                     Four column{0, 0, 0, 0}, steep{0, 0, 0, 0};
@@ -147,16 +113,9 @@ void worldsim_carry_backward(const float *picture, const float *flow, const floa
                     along_x += given_here * sum(column * near.across.slope);
                     along_y += given_here * sum(steep * near.across.weight);
                 }
-                gx[a + c] += (1 - v) * (1 - u) * along_x;
-                gx[a + d] += (1 - v) * u * along_x;
-                gx[b + c] += v * (1 - u) * along_x;
-                gx[b + d] += v * u * along_x;
-                gy[a + c] += (1 - v) * (1 - u) * along_y;
-                gy[a + d] += (1 - v) * u * along_y;
-                gy[b + c] += v * (1 - u) * along_y;
-                gy[b + d] += v * u * along_y;
+                to[0] = along_x;
+                to[plane] = along_y;
             }
-        }
     }
 }
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from worldsim.dynamics.matching import REACH, best_of, block_of, match, shifted
-from worldsim.tokenizer import carry
+from worldsim.tokenizer import warp
 from worldsim.training.native import Library
 
 COARSER = 3  # halvings of the picture in the loss of the motion
@@ -35,9 +35,9 @@ class Pictures:
     """In torch, on any device."""
 
     def move(self, picture: Tensor, flow: Tensor) -> Tensor:
-        """(N, 3, H, W) moved by a coarse flow in pixels, as `Tokenizer.move` does; the gradient
-        reaches the flow."""
-        return carry(picture, flow, mode="bicubic").clamp(-1, 1)
+        """(N, 3, H, W) moved by a flow (N, 2, H, W) in pixels, as `Tokenizer.move` does; the
+        gradient reaches the flow."""
+        return warp(picture, flow, mode="bicubic").clamp(-1, 1)
 
     def match(self, before: Tensor, picture: Tensor, grid: tuple[int, int]) -> Tensor:
         """As `worldsim.dynamics.matching.match`."""
@@ -138,17 +138,16 @@ class _Move(torch.autograd.Function):
     def forward(ctx: Any, library: Library, picture: Tensor, flow: Tensor) -> Tensor:
         picture, flow = ready(picture), ready(flow)
         moved = torch.empty_like(picture)
-        sizes = (len(picture), *picture.shape[2:], *flow.shape[2:])
-        library.call("carry", picture, flow, moved, *sizes)
-        ctx.library, ctx.sizes = library, sizes
+        library.call("warp", picture, flow, moved, len(picture), *picture.shape[2:])
+        ctx.library = library
         ctx.save_for_backward(picture, flow)
         return moved
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor]:
         picture, flow = ctx.saved_tensors
-        gradient, given = torch.zeros_like(flow), ready(gradients[0])
-        ctx.library.call("carry_backward", picture, flow, given, gradient, *ctx.sizes)
+        gradient, given, sizes = torch.empty_like(flow), ready(gradients[0]), picture.shape
+        ctx.library.call("warp_backward", picture, flow, given, gradient, len(picture), *sizes[2:])
         return None, None, gradient
 
 
