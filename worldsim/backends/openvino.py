@@ -132,13 +132,14 @@ class _Call:
 
     def run(self, inputs: Tensors) -> Tensors | None:
         """None if they are of other shapes."""
-        arrays = [x.numpy() for x in inputs]
+        # kept until the end: a copy of what was not contiguous is bound, not held, by the request
+        arrays = [np.ascontiguousarray(x.numpy()) for x in inputs]
         if [x.shape for x in arrays] != self._shapes:
             return None
         with self._lock:
             for i, (held, x) in enumerate(zip(self._inputs, arrays, strict=True)):
                 if held is None:
-                    self._request.set_input_tensor(i, _shared(np.ascontiguousarray(x)))
+                    self._request.set_input_tensor(i, _shared(x))
                 else:
                     held[...] = x
             large = {i: np.empty(shape, dtype) for i, shape, dtype in self._large}
