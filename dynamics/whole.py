@@ -4,8 +4,9 @@ A picture that is moved by 3.7 pixels has to be interpolated, and its finest gra
 second of turning the floor is a smear, or, under kernels that sharpen, ripples. So a sample moves
 each pixel by 3 or by 4, chosen so that the mean over ticks is right: a number that changes with the
 tick, the same for all pixels, is added before rounding. Neighbours then jump together, and over N
-ticks of the same flow the error stays about a pixel, since the numbers are spread evenly (R2:
-Roberts 2018, "The unreasonable effectiveness of quasirandom sequences").
+ticks of the same flow the error stays a pixel or two, since the numbers, multiples of an irrational
+one without their whole part, are spread as evenly as can be (Weyl 1916; Kuipers and Niederreiter
+1974, "Uniform distribution of sequences", chapter 2.3).
 
 The mean, which is compared with real frames pixel by pixel, is interpolated.
 
@@ -15,12 +16,12 @@ Shapes: B batch, H W picture.
 import torch
 from torch import Tensor
 
-PLASTIC = 1.32471795724474602596  # the root of x^3 = x + 1
+STEPS = ((5**0.5 - 1) / 2, 2**0.5 - 1)  # across and down: those that fractions fit worst
 
 
 def dither(tick: Tensor) -> Tensor:
     """int (B,) -> (B, 3): what to add across and down, -0.5..0.5, and 1, for whole pixels."""
-    steps = torch.tensor([1 / PLASTIC, 1 / PLASTIC**2], dtype=torch.float64, device=tick.device)
+    steps = torch.tensor(STEPS, dtype=torch.float64, device=tick.device)
     offset = (0.5 + tick.double()[:, None] * steps) % 1 - 0.5
     return torch.cat([offset, torch.ones_like(offset[:, :1])], dim=1).float()
 
