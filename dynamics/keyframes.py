@@ -3,12 +3,22 @@
 What turns into view was not in the last picture, and the head has to make it up. Made up token by
 token it is rubble, and the next tick goes on from rubble: after two seconds there is no hall left.
 So a world keeps the latents of N frames of its footage. A sample is compared with them as a whole,
-and some of what is new in it is taken from the one that is most like it:
+and the one that is most like it replaces some of what is new in it:
 
     keyframe = argmin_n |(z - mean) V - (z_n - mean) V|       V: the main axes of all latents
 
-The head says what should come into view, the keyframe what that looks like. The cost is fixed, N x
-AXES products per tick (docs/decisions/0014).
+The head says what should come into view, the keyframe what that looks like.
+
+It also replaces tokens that are like nothing that the footage has ever shown in their place: a gun
+that has smeared, a wall that has turned to rubble. How unlike is too much depends on the place and
+on what is there, since no two pieces of a wall are alike, and all guns are. So the distance to the
+nearest keyframe is measured by how far that one is from its own nearest (a local outlier factor,
+after Breunig et al. 2000):
+
+    unlike(z, p) = |z_p - z_mp|^2 / min_n |z_np - z_mp|^2     m: the nearest keyframe at place p
+
+and LIKELY of the tokens of real frames stay below the limit. The cost is fixed, N x (AXES + P x
+TOKEN_AXES) products per tick (docs/decisions/0014).
 
 Shapes: B batch, P tokens, C channels, N keyframes, T ticks.
 """
@@ -21,6 +31,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 AXES = 64  # numbers by which frames are told apart
+TOKEN_AXES = 16  # and tokens
+LIKELY = 0.95
+LEAST = 0.3  # squared distance of two tokens that look the same
 STEPS = 32.0  # per unit, in which latents are kept: 8 bits, up to 4 times their usual size
 POOL = 24_000  # frames whose axes are found
 
@@ -30,6 +43,10 @@ class Keyframes(nn.Module):
     keys: Tensor
     axes: Tensor
     mean: Tensor
+    token_axes: Tensor
+    token_keys: Tensor
+    apart: Tensor
+    limit: Tensor
 
     def __init__(self, count: int, tokens: int, channels: int) -> None:
         """`count` is N."""
@@ -39,14 +56,29 @@ class Keyframes(nn.Module):
         self.register_buffer("keys", torch.zeros(count, AXES))
         self.register_buffer("axes", torch.zeros(size, AXES))
         self.register_buffer("mean", torch.zeros(size))
+        axes = min(TOKEN_AXES, channels)
+        self.register_buffer("token_axes", torch.zeros(channels, axes))
+        self.register_buffer("apart", torch.ones(tokens, count))
+        self.register_buffer("limit", torch.tensor(float("inf")))
+        self.register_buffer("token_keys", torch.zeros(tokens, axes, count), persistent=False)
+        self.register_load_state_dict_post_hook(lambda module, _: module._find_token_keys())
 
     def forward(self, latent: Tensor, taken: Tensor) -> Tensor:
-        """`latent` (B, P, C), and in the tokens that are `taken`, bool (B, P), the keyframe that is
-        most like it: (B, P, C)."""
+        """`latent` (B, P, C), and in the tokens that are `taken`, bool (B, P), or too unlike all
+        keyframes, the keyframe that is most like it as a whole: (B, P, C)."""
+        taken = taken | (self.unlike(latent) > self.limit)
         key = (latent.flatten(1) - self.mean) @ self.axes
         far = self.keys.square().sum(dim=1) - 2 * key @ self.keys.T
         kept = self.latents[far.argmin(dim=1)].to(latent.dtype) / STEPS
         return torch.where(taken[..., None], kept, latent)
+
+    def unlike(self, latent: Tensor) -> Tensor:
+        """(B, P, C) -> how unlike all keyframes each token is, (B, P), about 1 in real frames."""
+        key = (latent @ self.token_axes).transpose(0, 1)  # (P, B, axes)
+        far = self.token_keys.square().sum(dim=1, keepdim=True) - 2 * key @ self.token_keys
+        nearest, which = far.min(dim=-1)
+        distance = (nearest + key.square().sum(dim=-1)).clamp(min=0)
+        return (distance / self.apart.gather(1, which)).T
 
     @property
     def is_empty(self) -> bool:
@@ -70,3 +102,21 @@ class Keyframes(nn.Module):
         self.mean.copy_(mean)
         self.axes.zero_()[:, :known].copy_(axes)
         self.keys.copy_((flat[rows] - mean) @ self.axes)
+        self._measure_tokens(pool, pool[(rows[1:] + rows[:-1]) // 2])
+
+    def _measure_tokens(self, pool: Tensor, others: Tensor) -> None:
+        """How far apart the tokens of keyframes are, and how unlike them those of `others`."""
+        flat = pool.flatten(0, 1)
+        values, vectors = torch.linalg.eigh(flat.T @ flat)
+        self.token_axes.copy_(vectors[:, values.argsort()[-self.token_axes.shape[1] :]])
+        self._find_token_keys()
+        for place, keys in enumerate(self.token_keys.transpose(1, 2)):
+            between = torch.cdist(keys, keys).square().fill_diagonal_(torch.inf)
+            self.apart[place] = between.amin(dim=1).clamp(min=LEAST)
+        self.limit.copy_(
+            self.unlike(others).flatten().kthvalue(int(LIKELY * others[..., 0].numel())).values
+        )
+
+    def _find_token_keys(self) -> None:
+        kept = self.latents.to(self.token_axes.dtype) / STEPS
+        self.token_keys.copy_((kept @ self.token_axes).permute(1, 2, 0))

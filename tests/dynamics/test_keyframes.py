@@ -44,6 +44,44 @@ def test_the_rest_stays_what_it_is(footage: list[np.ndarray]) -> None:
     assert torch.equal(found[:, 4:], found[:, 4:5].expand(1, 2, CHANNELS))
 
 
+def a_hall_with_a_gun(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Frames whose tokens are noise (walls: no two are alike), but for the last, which is one of
+    two pictures, nearly (a gun at rest or bobbing)."""
+    walls = rng.normal(size=(count, TOKENS - 1, CHANNELS))
+    guns = np.sign(rng.normal(size=(count, 1, 1))) * np.ones((1, 1, CHANNELS))
+    gun = guns + 0.02 * rng.normal(size=(count, 1, CHANNELS))
+    return np.concatenate([walls, gun], axis=1).astype(np.float16)
+
+
+def test_what_was_never_seen_in_its_place_comes_from_a_keyframe() -> None:
+    rng = np.random.default_rng(0)
+    kept = Keyframes(300, TOKENS, CHANNELS)
+    kept.choose([a_hall_with_a_gun(rng, 1200)])
+    real = torch.from_numpy(a_hall_with_a_gun(rng, 400)).float()
+    smeared = real.clone()
+    smeared[:, -1] = 0.0  # half of either gun: nearer to both than two walls are to each other
+    nothing = torch.zeros(400, TOKENS, dtype=torch.bool)
+
+    def replaced(latent: torch.Tensor) -> torch.Tensor:
+        return (kept(latent, nothing) != latent).any(dim=-1).float().mean(dim=0)
+
+    assert replaced(real).max() < 0.2  # 5 % of all, wherever they are
+    assert replaced(smeared)[-1] == 1.0
+    mended = kept(smeared, nothing)[:, -1]
+    assert (mended.abs() - 1).abs().max() < 0.2  # one of the two
+    assert torch.equal(replaced(smeared)[:-1], replaced(real)[:-1])
+
+
+def test_a_world_that_was_saved_mends_as_before(footage: list[np.ndarray]) -> None:
+    kept, loaded = (Keyframes(50, TOKENS, CHANNELS) for _ in range(2))
+    kept.choose(footage)
+    loaded.load_state_dict(kept.state_dict())
+    query = torch.randn(8, TOKENS, CHANNELS)
+
+    assert torch.equal(loaded.unlike(query), kept.unlike(query))
+    assert loaded.limit == kept.limit
+
+
 def test_each_player_gets_a_frame_of_its_own(footage: list[np.ndarray]) -> None:
     kept = Keyframes(50, TOKENS, CHANNELS)
     kept.choose(footage)

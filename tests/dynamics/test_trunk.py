@@ -162,7 +162,9 @@ def test_the_action_moves_the_picture_by_a_flow_of_at_most_the_limit() -> None:
     for action in (0, 1):
         chosen = torch.full((2,), action)
         motion = still(2, (2, 3), latents)
-        dynamics.head.move(context[:, -1], state.latent, latents[:, -2], motion, PICTURE, chosen, move)
+        dynamics.head.move(
+            context[:, -1], state.latent, latents[:, -2], motion, PICTURE, chosen, move
+        )
 
     assert flows[0].shape == (2, 2, 32, 48)
     assert not torch.allclose(flows[0], flows[1])

@@ -7,7 +7,6 @@ number of codes that are in use, 1 if they have collapsed.
 Shapes: L lanes, T ticks, N = L * (T - 1) examples, P tokens, C channels, H W picture.
 """
 
-
 import torch
 from torch import Tensor
 
@@ -55,9 +54,7 @@ class ActionsStage:
         """Three latents in a row, (N, P, C), and the pictures of the last two, (N, 3, H, W)."""
         with lowered(self._device, torch.bfloat16):
             logits = self._actions.encoder(before, latent, after, cost_volume(picture, real))
-            predicted, moved = self._actions(
-                latent, picture, choose(logits), self._tokenizer.move
-            )
+            predicted, moved = self._actions(latent, picture, choose(logits), self._tokenizer.move)
             losses = {
                 "moved": motion_loss(moved.picture, real),
                 "latent": (predicted.float() - after).square().mean(),

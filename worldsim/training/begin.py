@@ -74,7 +74,12 @@ def new_config(footage: Footage, preset: Preset, name: str) -> WorldConfig:
         learned_actions=not (footage.controls or footage.axes),
         tokenizer=tokenizer,
         dynamics=replace(
-            preset.dynamics, rows=rows, columns=columns, cell=tokenizer.stem, num_actions=count, axes=scales
+            preset.dynamics,
+            rows=rows,
+            columns=columns,
+            cell=tokenizer.stem,
+            num_actions=count,
+            axes=scales,
         ),
     )
 
