@@ -29,8 +29,8 @@ from worldsim.dynamics.whole import in_whole_pixels
 
 STILL = 0.06  # pixels per tick: less is no motion
 DOUBT = 1.0  # standard deviation, in logits, of what decides about a token
-# a picture (B, 3, H, W) and a flow (B, 2, H, W) in pixels -> the picture, moved by it, and the latent
-# of that; latents are the tokenizer's business, so the caller brings this
+# a picture (B, 3, H, W) and a flow (B, 2, H, W) in pixels -> the picture, moved by it, and the
+# latent of that; latents are the tokenizer's business, so the caller brings this
 Move = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -58,9 +58,9 @@ class Moved:
         return self.news + DOUBT * noise[..., 0] > 0
 
     def is_recalled(self, noise: Tensor) -> Tensor:
-        """bool (B, P), which of the new ones it takes from a keyframe: a quarter of them. Keyframes
+        """bool (B, P), which of the new ones it takes from a keyframe: an eighth of them. Keyframes
         alone stand still, the head alone has no hall (docs/decisions/0014)."""
-        return self.is_new(noise) & (noise[..., 1:3] > 0).all(dim=-1)
+        return self.is_new(noise) & (noise[..., 1:4] > 0).all(dim=-1)
 
 
 class HeadLayer(nn.Module):

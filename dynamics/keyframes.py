@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 AXES = 64  # numbers by which frames are told apart
 TOKEN_AXES = 16  # and tokens
-LIKELY = 0.95
+LIKELY = 0.98
 LEAST = 0.3  # squared distance of two tokens that look the same
 STEPS = 32.0  # per unit, in which latents are kept: 8 bits, up to 4 times their usual size
 POOL = 24_000  # frames whose axes are found
@@ -61,7 +61,7 @@ class Keyframes(nn.Module):
         self.register_buffer("apart", torch.ones(tokens, count))
         self.register_buffer("limit", torch.tensor(float("inf")))
         self.register_buffer("token_keys", torch.zeros(tokens, axes, count), persistent=False)
-        self.register_load_state_dict_post_hook(lambda module, _: module._find_token_keys())
+        self.register_load_state_dict_post_hook(_find_token_keys_of)  # type: ignore[no-untyped-call]
 
     def forward(self, latent: Tensor, taken: Tensor) -> Tensor:
         """`latent` (B, P, C), and in the tokens that are `taken`, bool (B, P), or too unlike all
@@ -120,3 +120,7 @@ class Keyframes(nn.Module):
     def _find_token_keys(self) -> None:
         kept = self.latents.to(self.token_axes.dtype) / STEPS
         self.token_keys.copy_((kept @ self.token_axes).permute(1, 2, 0))
+
+
+def _find_token_keys_of(keyframes: Keyframes, _: object) -> None:
+    keyframes._find_token_keys()

@@ -60,9 +60,9 @@ def best_of(errors: Tensor) -> Tensor:
 
 
 def told_by(flow: Tensor, motion: Tensor) -> Tensor:
-    """What `match` found between two pictures, (B, 3, h, w), with the `flow` (B, 2, .., ..) by which
-    the one was moved to be the other in place of the measured one: matching sees too little in what
-    is soft or new."""
+    """What `match` found between two pictures, (B, 3, h, w), with the `flow` (B, 2, .., ..) by
+    which the one was moved to be the other in place of the measured one: matching sees too little
+    in what is soft or new."""
     led = F.adaptive_avg_pool2d(flow.to(motion.dtype), (motion.shape[-2], motion.shape[-1]))
     return torch.cat([led, motion[:, 2:]], dim=1)
 

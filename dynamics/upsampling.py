@@ -32,8 +32,7 @@ class Upsampling(nn.Module):
         self.look = nn.Conv2d(HIDDEN, HIDDEN, 3, padding=1)
         self.write = nn.Conv2d(HIDDEN, 9 * side**2, 1)
         nn.init.zeros_(self.write.weight)
-        with torch.no_grad():
-            self.write.bias.copy_((_bilinear(side) + UNLIKELY).log().flatten())
+        self.write.bias = nn.Parameter((_bilinear(side) + UNLIKELY).log().flatten())
 
     def forward(self, flow: Tensor, picture: Tensor, told: Tensor) -> Tensor:
         """The flow of cells (B, 2, h, w) in pixels, the picture (B, 3, H, W) that it is to move,
@@ -55,8 +54,9 @@ class Upsampling(nn.Module):
         # one cell after another: nine copies of all pixels at once would not stay in the cache
         fine = flow.new_zeros(1)
         for i, weight in enumerate(weights.unbind(dim=1)):
-            y, x = divmod(i, 3)
-            fine = fine + weight[:, None] * padded[:, :, None, y : y + rows, x : x + columns]
+            down, right = divmod(i, 3)
+            cells = padded[:, :, None, down : down + rows, right : right + columns]
+            fine = fine + weight[:, None] * cells
         return F.pixel_shuffle(fine.flatten(1, 2), side)
 
 

@@ -63,8 +63,8 @@ class Move(nn.Module):
         dither: Tensor,
         slots: Tensor | None = None,
     ) -> Tensors:
-        """(B, S, D), (B, P, C) twice, (B, 3, h, w), picture, (B,), (B, P, C), (B, 3) twice, (B, K, ..)
-        -> the fields of `Moved`, (B, P, C), (B, K, ..)."""
+        """(B, S, D), (B, P, C) twice, (B, 3, h, w), picture, (B,), (B, P, C), (B, 3) twice,
+        (B, K, ..) -> the fields of `Moved`, (B, P, C), (B, K, ..)."""
         carried = []
         if slots is not None and self.objects is not None and self.reader is not None:
             carried.append(self.objects.carry(slots, latent, action))

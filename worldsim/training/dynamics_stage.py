@@ -83,8 +83,8 @@ class DynamicsStage:
         native: bool = True,
     ) -> None:
         """`streams` yields frames uint8, latents, and actions; neither `tokenizer` nor `objects`,
-        which the head reads if there are any, are trained; samples look up `keyframes`, as in play. Products are computed in `precision`;
-        some parts are `native` where that can be."""
+        which the head reads if there are any, are trained; samples look up `keyframes`, as in play.
+        Products are computed in `precision`; some parts are `native` where that can be."""
         self.model = self._dynamics = dynamics
         # what is not trained is rounded once, not in every call; the numbers are the same
         self._tokenizer = copy.deepcopy(tokenizer).to(precision).requires_grad_(False)
