@@ -4,7 +4,6 @@ A failure that is made on purpose shows that the test would see it.
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pytest
@@ -49,8 +48,7 @@ class Taught:
         """Of the moved picture, if the decoder gets these `weights` (T - 1, A) of the codes."""
         pixels = to_pixels(torch.from_numpy(self.held_out.frames))
         with torch.inference_mode():
-            move = partial(self.tokenizer.move, pixels[:-1])
-            _, moved = self.model(self.latents()[:-1], weights, move)
+            _, moved = self.model(self.latents()[:-1], pixels[:-1], weights, self.tokenizer.move)
             return float(motion_loss(moved.picture, pixels[1:]))
 
 

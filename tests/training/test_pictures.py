@@ -50,7 +50,7 @@ def test_pictures_move_alike_and_so_do_gradients(fast: Pictures, far: float) -> 
 def test_the_gradient_is_that_of_the_flow(fast: Pictures) -> None:
     torch.manual_seed(0)
     picture, way = 0.5 * some(1, 3, 48, 64), torch.randn(1, 2, 48, 64)
-    flow = torch.randn(1, 2, 12, 16, requires_grad=True)
+    flow = torch.randn(1, 2, 48, 64, requires_grad=True)
     weights = torch.randn(1, 3, 48, 64)
     (slope,) = torch.autograd.grad((fast.move(picture, flow) * weights).sum(), flow)
     ends = [(fast.move(picture, flow + s * way) * weights).double().sum() for s in (1e-2, -1e-2)]

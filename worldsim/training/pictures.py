@@ -137,6 +137,8 @@ class _Move(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, library: Library, picture: Tensor, flow: Tensor) -> Tensor:
         picture, flow = ready(picture), ready(flow)
+        if flow.shape[2:] != picture.shape[2:]:  # C++ would read beyond its end
+            raise ValueError(f"flow must be as large as {picture.shape}, got {flow.shape}")
         moved = torch.empty_like(picture)
         library.call("warp", picture, flow, moved, len(picture), *picture.shape[2:])
         ctx.library = library
