@@ -60,7 +60,7 @@ class Keyframes(nn.Module):
         self.register_buffer("token_axes", torch.zeros(channels, axes))
         self.register_buffer("apart", torch.ones(tokens, count))
         self.register_buffer("limit", torch.tensor(float("inf")))
-        self.register_buffer("token_keys", torch.zeros(tokens, axes, count), persistent=False)
+        self.register_buffer("token_keys", torch.zeros(tokens, axes + 1, count), persistent=False)
         self.register_load_state_dict_post_hook(_find_token_keys_of)  # type: ignore[no-untyped-call]
 
     def forward(self, latent: Tensor, taken: Tensor) -> Tensor:
@@ -75,8 +75,9 @@ class Keyframes(nn.Module):
     def unlike(self, latent: Tensor) -> Tensor:
         """(B, P, C) -> how unlike all keyframes each token is, (B, P), about 1 in real frames."""
         key = (latent @ self.token_axes).transpose(0, 1)  # (P, B, axes)
-        far = self.token_keys.square().sum(dim=1, keepdim=True) - 2 * key @ self.token_keys
-        nearest, which = far.min(dim=-1)
+        # |k|^2 - 2 q k in one product: it stands below each k
+        query = torch.cat([-2 * key, torch.ones_like(key[..., :1])], dim=-1)
+        nearest, which = (query @ self.token_keys).min(dim=-1)
         distance = (nearest + key.square().sum(dim=-1)).clamp(min=0)
         return (distance / self.apart.gather(1, which)).T
 
@@ -110,7 +111,7 @@ class Keyframes(nn.Module):
         values, vectors = torch.linalg.eigh(flat.T @ flat)
         self.token_axes.copy_(vectors[:, values.argsort()[-self.token_axes.shape[1] :]])
         self._find_token_keys()
-        for place, keys in enumerate(self.token_keys.transpose(1, 2)):
+        for place, keys in enumerate(self.token_keys[:, :-1].transpose(1, 2)):
             between = torch.cdist(keys, keys).square().fill_diagonal_(torch.inf)
             self.apart[place] = between.amin(dim=1).clamp(min=LEAST)
         self.limit.copy_(
@@ -119,7 +120,8 @@ class Keyframes(nn.Module):
 
     def _find_token_keys(self) -> None:
         kept = self.latents.to(self.token_axes.dtype) / STEPS
-        self.token_keys.copy_((kept @ self.token_axes).permute(1, 2, 0))
+        keys = (kept @ self.token_axes).permute(1, 2, 0)
+        self.token_keys.copy_(torch.cat([keys, keys.square().sum(dim=1, keepdim=True)], dim=1))
 
 
 def _find_token_keys_of(keyframes: Keyframes, _: object) -> None:

@@ -55,6 +55,7 @@ def test_graphs_agree_with_torch(small: Path, cache: Path, frames: np.ndarray) -
     found = agreement(plain, other, plain.reset(frames), ticks=200)
 
     assert found["levels"] <= BOUNDS["cuda"].levels
+    assert found["sampled"] <= BOUNDS["cuda"].sampled
     assert found["memory"] <= BOUNDS["cuda"].memory
 
 

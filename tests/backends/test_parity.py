@@ -47,6 +47,7 @@ def test_a_backend_agrees_with_torch(
     found = agreement(plain, other, plain.reset(frames), ticks=ticks)
 
     assert found["levels"] <= BOUNDS[backend].levels
+    assert found["sampled"] <= BOUNDS[backend].sampled
     assert found["memory"] <= BOUNDS[backend].memory
 
 
@@ -74,8 +75,9 @@ def test_several_players_are_computed_together(
     two = type(states).stack([states.select(0), states.select(1)])
 
     for state in (states, two):  # three were not prepared: torch may do them
-        # means: a sample rounds to whole pixels, and noise a pixel off is other noise
-        wanted, got = (world.predict(state, 1, noise_scale=0.0) for world in (plain, other))
+        # of bfloat16 means: a sample rounds to whole pixels, and noise a pixel off is other noise
+        scale = 0.0 if backend == "openvino-bf16" else None
+        wanted, got = (world.predict(state, 1, noise_scale=scale) for world in (plain, other))
 
         apart = np.abs(wanted.output.frame.astype(int) - got.output.frame.astype(int)).mean()
         assert apart <= BOUNDS[backend].levels
@@ -92,7 +94,7 @@ def test_every_part_agrees_on_what_comes_up_in_a_game(
 
     assert {part for part, _ in seen} == set(plain._parts.modules)
     for part, inputs in seen:
-        if part == "move":
+        if part == "move" and backend == "openvino-bf16":
             inputs = (*inputs[:8], torch.zeros_like(inputs[8]), *inputs[9:])  # no whole pixels
         for i, (wanted, got) in enumerate(
             zip(plain._parts.run(part, *inputs), other._parts.run(part, *inputs), strict=True)

@@ -128,6 +128,21 @@ def test_learned_actions_need_no_side_file_and_may_begin_in_a_labelled_world(
         train(FIXTURE, tmp_path / "back", steps=1, init=learned, actions="labelled")
 
 
+def test_codes_are_learned_by_networks_that_never_saw_a_label(tmp_path: Path) -> None:
+    labelled = train(FIXTURE, tmp_path / "old", steps=1, actions="labelled", preset="small")
+
+    learned = train(
+        FIXTURE, tmp_path / "new", steps=1, init=labelled, preset="small", stages=["actions"]
+    )
+
+    old, new = (load_file(folder / "model.safetensors") for folder in (labelled, learned))
+    one, other = (WorldModel(read_config(learned)).state_dict() for _ in range(2))
+    random = [name for name in old if not torch.equal(one[name], other[name])]
+    kept = {name for name in random if torch.equal(old[name], new[name])}
+    assert {name.split(".")[0] for name in kept} == {"tokenizer", "sound"}
+    assert all(name.startswith(("tokenizer.", "sound.codec.")) for name in kept)
+
+
 def test_the_plan_and_the_metrics_are_written(run: Path) -> None:
     plan = json.loads((run / "plan.json").read_text())
     lines = read_metrics(run)

@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from worldsim.bindings import bound
+from worldsim.dynamics import Dynamics
 from worldsim.dynamics.latent_actions import ActionEncoder
 from worldsim.dynamics.objects import Objects, SlotReader
+from worldsim.dynamics.sound import SoundDynamics
 from worldsim.errors import DataError, WorldsimError
 from worldsim.folder import WorldConfig, find_world, read_weights
 from worldsim.model import WorldModel, new_keyframes
@@ -128,11 +130,14 @@ def with_sound(config: WorldConfig) -> WorldConfig:
 def begin_model(
     config: WorldConfig, init: str | Path | None, base: WorldConfig | None
 ) -> WorldModel:
-    """New networks, or those of the world `init`, whose settings are `base`."""
+    """New networks, or those of the world `init`, whose settings are `base`. Where codes are to be
+    learned now, what was trained on labels is new: it would know them."""
     if init is None or base is None:
         return WorldModel(config)
     model = WorldModel(base)
     read_weights(find_world(init), model)
+    if config.learned_actions and not base.learned_actions:
+        _forget_labels(model, base)
     if config.keyframes and model.keyframes is None:
         model.keyframes = new_keyframes(config)
     if config.sound is not None and model.sound is None:
@@ -145,6 +150,16 @@ def begin_model(
     if config.features is not None and config.features != base.features:
         model.features = Student(config.tokenizer, config.features.size)
     return model
+
+
+def _forget_labels(model: WorldModel, base: WorldConfig) -> None:
+    """New networks for old ones that were told what was done."""
+    say(f"{base.name}: what was trained on its labels begins anew: dynamics, objects, sound")
+    model.dynamics = Dynamics(base.dynamics, base.objects)
+    if base.objects is not None:
+        model.objects = Objects(base.objects, base.dynamics)
+    if model.sound is not None and base.sound is not None:
+        model.sound.dynamics = SoundDynamics(base.sound.dynamics)  # the codec knows no actions
 
 
 def begin_features(

@@ -243,7 +243,11 @@ class DynamicsStage:
             picture = self._tokenizer.decoder(latent, moved.latent, moved.picture).clamp(-1, 1)
             motion = told_by(moved.flow, self._match(pictures[-1], picture))
         lanes.latent[rows], lanes.picture[rows], lanes.motion[rows] = latent, picture, motion
-        return tuple(torch.stack(x, dim=1) for x in (latents, pictures, motions))  # type: ignore[return-value]
+        return (
+            torch.stack(latents, dim=1),
+            torch.stack(pictures, dim=1),
+            torch.stack(motions, dim=1),
+        )
 
     def _frames(self, lanes: Lanes, context: Context, known: Tensor, actions: Tensor) -> Frames:
         """Read the chunk and move its pictures."""
