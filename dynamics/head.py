@@ -48,9 +48,14 @@ class Moved:
         """The predicted `latent` (B, P, C) where there is something new, else what was moved.
         `noise` (B, P, C) decides the doubtful cases; without it they are mixed, as a mean is."""
         if noise is None:
-            new = torch.sigmoid(self.news)[..., None].to(latent.dtype)
+            new = (1 - self.sure(None))[..., None].to(latent.dtype)
             return torch.lerp(self.latent.to(latent.dtype), latent, new)
         return torch.where(self.is_new(noise)[..., None], latent, self.latent)
+
+    def sure(self, noise: Tensor | None) -> Tensor:
+        """(B, P), how much of each token the moved picture explains: 0 or 1 in a sample from
+        `noise`, else the chance of that."""
+        return torch.sigmoid(-self.news) if noise is None else (~self.is_new(noise)).float()
 
     def is_new(self, noise: Tensor) -> Tensor:
         """bool (B, P), which tokens a sample from `noise` (B, P, C) does not take from the moved

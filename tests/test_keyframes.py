@@ -1,5 +1,6 @@
 """What a world adds to its networks: frames of its footage, and the flow that it moved by."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,55 @@ def test_samples_take_from_keyframes_and_means_do_not(world: World, context: np.
     frames = kept.latents.float() / 32
     for player, token in differs.nonzero().tolist():
         assert any(torch.equal(sample[player, token], frame[token]) for frame in frames)
+
+
+def test_what_was_seen_from_here_is_seen_again(world: World, context: np.ndarray) -> None:
+    news = world._model.dynamics.head.mover.news.bias
+    unsure = news.data.clone()
+    news.data.fill_(-9.0)  # all is sure
+    state = world.reset(context)
+    before = world.predict(state, 1, noise_scale=0.0)
+    assert state.kept is not None and before.pose is not None
+    seen = {
+        "kept": ((before.latent[:, None] + 0.1) * 32).round().to(torch.int8).repeat(1, 128, 1, 1),
+        "kept_pose": before.pose[:, None].repeat(1, 128, 1),
+        "kept_tick": state.kept_tick * 0 - 99,
+    }
+
+    mean, sample = (
+        world.predict(replace(state, **seen), 1, noise_scale=scale).latent for scale in (0.0, 1.0)
+    )
+    bare = world.predict(state, 1, noise_scale=1.0).latent
+
+    news.data.copy_(unsure)
+    assert 0.005 < (mean - before.latent).mean() < 0.015  # a tenth of it
+    assert not torch.equal(sample, bare)
+
+
+def test_a_state_forgets_what_was_seen_when_it_is_told_to(
+    world: World, context: np.ndarray
+) -> None:
+    state = world.reset(context)
+    later, _ = world.step(state, 1)
+
+    assert state.seen is not None and later.seen is not None
+    count = torch.isfinite(state.seen.kept_pose[0, :, 0]).sum()
+    assert 1 <= count <= context.shape[1]
+    assert not torch.isfinite(later.without_keyframes().kept_pose).any()
+    assert torch.equal(later.without_keyframes().memory, later.memory)
+    assert world.without_keyframes().reset(context).seen is None
+
+
+def test_a_real_frame_is_kept_where_the_mover_says_that_it_is(
+    world: World, context: np.ndarray
+) -> None:
+    state = world.reset(context[:, :3])
+
+    after = world.observe(state, context[:, 3], 1)
+
+    assert after.seen is not None
+    assert torch.equal(after.seen.pose, world.predict(state, 1, noise_scale=0.0).pose)
+    assert (after.seen.kept_tick == 1).sum() == 1
 
 
 def test_what_was_moved_is_remembered_by_the_flow_that_moved_it(

@@ -3,6 +3,8 @@
 Shapes: B players, T ticks, P tokens, C channels, H W picture, K slots.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from worldsim import objects
 from worldsim.dynamics import Dynamics
+from worldsim.dynamics.kept import Kept, keep, nothing_kept, pose_change
 from worldsim.dynamics.keyframes import Keyframes
 from worldsim.dynamics.latent_actions import ActionEncoder
 from worldsim.dynamics.matching import match, told_by
@@ -72,6 +75,7 @@ class WorldModel(nn.Module):
             type(first)(memory=first.memory, latent=latents[:, 0]),
         )
         last, earlier = (self.pixels(frames[:, t]) for t in (-1, max(ticks - 2, 0)))
+        seen = self._seen(frames, latents, context, led) if self.keyframes is not None else None
         sound = self.sound.look(latents, led) if self.sound else None
         return WorldState(
             memory=torch.stack(trunk.memory, dim=1),
@@ -84,7 +88,31 @@ class WorldModel(nn.Module):
             seed=torch.zeros(batch, dtype=torch.int64, device=self.device),
             slots=objects.look(self.objects, latents, led) if self.objects else None,
             **(sound.tensors() if sound else {}),
+            **(seen.tensors() if seen else {}),
         )
+
+    def _seen(self, frames: Frames, latents: Tensor, context: Tensor, led: Tensor) -> Kept:
+        """What is kept of a context (B, T, H, W, 3) with the `latents` (B, T, P, C), of which the
+        trunk made `context` (B, T, S, D), led to by the actions `led` (B, T)."""
+        seen, ticks = nothing_kept(latents[:, 0]), latents.shape[1]
+        before = earlier = self.pixels(frames[:, 0])
+        for t in range(ticks):
+            clock = torch.full((len(frames),), t + 1 - ticks, device=self.device)
+            if t > 0:
+                # measured as in play, by the mover: matching pictures sees less of a turn
+                motion = self._match(earlier, before)
+                past = latents[:, t - 1], latents[:, max(t - 2, 0)], motion, before
+                moved = self.dynamics.head.move(
+                    context[:, t - 1], *past, led[:, t], self.tokenizer.move
+                )
+                seen = replace(seen, pose=seen.pose + self.pose_change(moved.flow))
+                earlier, before = before, self.pixels(frames[:, t])
+            seen = keep(seen, latents[:, t], clock)
+        return seen
+
+    def pose_change(self, flow: Tensor) -> Tensor:
+        """By which a `flow` (B, 2, h, w) in pixels changes a pose, (B, 4)."""
+        return pose_change(flow, self.tokenizer.config.patch)
 
     def remember(
         self,
@@ -95,13 +123,17 @@ class WorldModel(nn.Module):
         *,
         sound: SoundState | None,
         flow: Tensor | None,
+        pose: Tensor | None,
     ) -> WorldState:
         """`state` a tick later: what is shown now; what was `found` in it: the trunk's context and
         memory, the motion since what was shown before, the slots if there are any; what was
-        heard, and by what `flow` the mover moved the last picture, if it did."""
+        heard, by what `flow` the mover moved the last picture, if it did, and to which `pose`."""
         context, memory, motion, *slots = found
         if flow is not None:
             motion = told_by(flow, motion)
+        if (seen := state.seen) is not None:
+            pose = seen.pose if pose is None else pose
+            seen = keep(replace(seen, pose=pose), latent, state.tick + 1)
         return WorldState(
             memory=memory,
             latent=latent,
@@ -113,6 +145,7 @@ class WorldModel(nn.Module):
             seed=state.seed,
             slots=slots[0] if slots else None,
             **(sound.tensors() if sound else {}),
+            **(seen.tensors() if seen else {}),
         )
 
     def _match(self, before: Tensor, picture: Tensor) -> Tensor:

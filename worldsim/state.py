@@ -7,12 +7,16 @@ dimension, which makes a batch of worlds a stack of states.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from worldsim.dynamics import TrunkState
+from worldsim.dynamics.kept import Kept, nothing_kept
 from worldsim.sound import SoundState
+
+Part = TypeVar("Part", SoundState, Kept)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,11 @@ class WorldState:
     audio_head: Tensor | None = None  # (B, W)
     audio_tail: Tensor | None = None  # (B, hop), samples that the next tick begins with
     slots: Tensor | None = None  # (B, K, D), the objects, if the world has any
+    # of a world with keyframes (worldsim/dynamics/kept.py):
+    kept: Tensor | None = None  # int8 (B, M, P, C), some of what was shown
+    kept_pose: Tensor | None = None  # (B, M, 4), where it was seen from
+    kept_tick: Tensor | None = None  # int64 (B, M), and when
+    pose: Tensor | None = None  # (B, 4), where the player is
 
     @property
     def batch(self) -> int:
@@ -48,8 +57,12 @@ class WorldState:
     @property
     def sound(self) -> SoundState | None:
         """What was heard so far, None in a world without sound."""
-        named = {f.name: getattr(self, f.name) for f in fields(SoundState)}
-        return None if any(x is None for x in named.values()) else SoundState(**named)
+        return self._part(SoundState)
+
+    @property
+    def seen(self) -> Kept | None:
+        """What the players have seen, None in a world without keyframes."""
+        return self._part(Kept)
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name; `WorldState(**tensors)` is the inverse. What this world has no
@@ -73,11 +86,19 @@ class WorldState:
         """The same moment with the trunk's memory of the past wiped."""
         return replace(self, memory=torch.zeros_like(self.memory))
 
+    def without_keyframes(self) -> "WorldState":
+        """The same moment with all forgotten that was kept of what was shown."""
+        return replace(self, **nothing_kept(self.latent).tensors()) if self.seen else self
+
     @staticmethod
     def stack(states: Sequence["WorldState"]) -> "WorldState":
         """The players of several states side by side in one batch."""
         parts = [state.tensors() for state in states]
         return WorldState(**{k: torch.cat([part[k] for part in parts]) for k in parts[0]})
+
+    def _part(self, kind: type[Part]) -> Part | None:
+        named = {f.name: getattr(self, f.name) for f in fields(kind)}
+        return None if any(x is None for x in named.values()) else kind(**named)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "WorldState":
         return WorldState(**{k: change(v) for k, v in self.tensors().items()})

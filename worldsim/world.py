@@ -7,7 +7,7 @@ A tick has two halves. `predict` is late: it needs the action, and the frame com
 import copy
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -25,6 +25,7 @@ from worldsim.codes import infer_codes
 from worldsim.costs import Pace, measure
 from worldsim.dynamics import Moved
 from worldsim.dynamics.flow import STEPS
+from worldsim.dynamics.kept import find, mix
 from worldsim.dynamics.objects import Objects
 from worldsim.dynamics.whole import dither, no_dither
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights
@@ -63,6 +64,7 @@ class Prediction:
     sound: SoundState | None = None  # after the tick; None in a world without sound
     slots: Tensor | None = None  # (B, K, D), where the action takes the objects
     flow: Tensor | None = None  # (B, 2, h, w) in pixels, by which the last picture was moved
+    pose: Tensor | None = None  # (B, 4), from which this is seen; None in one without keyframes
 
     @property
     def is_finite(self) -> NDArray[np.bool_]:
@@ -239,7 +241,7 @@ class World:
         scale = self.config.noise_scale if noise_scale is None else noise_scale
         chosen = self._check_action(action, state.batch)
         begun = time.perf_counter()
-        latent, moved, slots = self._draw(state, chosen, self._noise(state, scale), steps)
+        latent, moved, slots, pose = self._draw(state, chosen, self._noise(state, scale), steps)
         predicted = time.perf_counter()
         inputs = (latent, moved.latent, moved.picture, state.latent)
         picture, shown, *score = self._parts.run("paint", *inputs)
@@ -266,13 +268,17 @@ class World:
             sound=sound,
             slots=slots,
             flow=moved.flow,
+            pose=pose,
         )
 
     @torch.inference_mode()
     def advance(self, prediction: Prediction) -> WorldState:
         """The early half: remember what was shown. Adds to the timing of its output."""
         p, begun = prediction, time.perf_counter()
-        state = self._read(p.state, p.latent, p.picture, p.action, p.slots, p.sound, p.flow)
+        found = self._read(p.state, p.latent, p.picture, p.action, p.slots)
+        state = self._model.remember(
+            p.state, p.latent, p.picture, found, sound=p.sound, flow=p.flow, pose=p.pose
+        )
         model = self._model.objects
         if model is not None and p.slots is not None and model.is_frozen(p.slots).any():
             state = objects.hold(model, self._model.tokenizer, p.state, state)
@@ -293,7 +299,10 @@ class World:
         slots = state.slots
         if self._model.objects is not None and slots is not None:
             slots = self._model.objects.carry(slots, state.latent, chosen)
-        return self._read(state, latent, pixels, chosen, slots, sound, None)
+        # where that is, the mover says, as in play
+        pose = self._draw(state, chosen, None, 1)[3] if state.seen else None
+        found = self._read(state, latent, pixels, chosen, slots)
+        return self._model.remember(state, latent, pixels, found, sound=sound, flow=None, pose=pose)
 
     @torch.inference_mode()
     def edit(
@@ -409,9 +418,10 @@ class World:
 
     def _draw(
         self, state: WorldState, action: Tensor, noise: Tensor | None, steps: int
-    ) -> tuple[Tensor, Moved, Tensor | None]:
+    ) -> tuple[Tensor, Moved, Tensor | None, Tensor | None]:
         """The next latent out of `noise` in `steps` flow steps, the mean if that is None; the
-        moved picture that it starts from; where the slots go. `worldsim.dynamics.draw` in parts."""
+        moved picture that it starts from; where the slots go; and the player's pose.
+        `worldsim.dynamics.draw` in parts."""
         first = torch.zeros_like(state.latent) if noise is None else noise
         size = 1 / (steps := 1 if noise is None else steps)
         clocks = first.new_tensor([[i * size, size, 0.0] for i in range(steps)])
@@ -425,9 +435,18 @@ class World:
             inputs = (latent, clock, moved.features, moved.latent, action)
             (latent,) = self._parts.run("refine", *inputs)
         latent = moved.compose(latent, noise)
-        if self.has_keyframes and noise is not None:
-            (latent,) = self._parts.run("recall", latent, moved.is_recalled(noise))
-        return latent, moved, found[6] if slots else None
+        slots_after = found[6] if slots else None
+        kept = state.seen
+        if kept is None or not self.has_keyframes:
+            return latent, moved, slots_after, None
+        kept = replace(kept, pose=kept.pose + self._model.pose_change(moved.flow))
+        sure = moved.sure(noise)
+        again, is_alike, pose = find(kept, latent, sure, state.tick + 1)
+        latent = mix(latent, again, is_alike, sure, noise)
+        if noise is not None:
+            recalled = moved.is_recalled(noise) & ~is_alike[:, None]
+            (latent,) = self._parts.run("recall", latent, recalled)
+        return latent, moved, slots_after, pose
 
     def _hear(
         self, state: WorldState, latent: Tensor, action: Tensor, timing: dict[str, float]
@@ -452,14 +471,11 @@ class World:
         picture: Tensor,
         action: Tensor,
         slots: Tensor | None,
-        sound: SoundState | None,
-        flow: Tensor | None,
-    ) -> WorldState:
-        """The state after a tick; `slots` are where the action takes them."""
+    ) -> tuple[Tensor, ...]:
+        """What the trunk and the slots make of a tick; `slots` are where the action takes them."""
         known = () if slots is None else (slots,)
         inputs = (latent, state.latent, action, state.memory, state.picture, picture, *known)
-        found = self._parts.run("remember", *inputs)
-        return self._model.remember(state, latent, picture, found, sound=sound, flow=flow)
+        return self._parts.run("remember", *inputs)
 
     def _shown(self, slots: Tensor | None) -> NDArray[np.float32] | None:
         if self._model.objects is None or slots is None:

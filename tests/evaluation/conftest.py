@@ -102,6 +102,9 @@ class ToyState:
     def without_memory(self) -> "ToyState":
         return self
 
+    def without_keyframes(self) -> "ToyState":
+        return self
+
 
 class ToyWorld:
     """The toy game behind the surface of a World; `spoil` makes its pictures worse."""
@@ -166,6 +169,9 @@ class KeptState(ToyState):
 
     def without_memory(self) -> "KeptState":
         return replace(self, is_blank=True)
+
+    def without_keyframes(self) -> "KeptState":
+        return self
 
 
 class KeepingWorld(ToyWorld):

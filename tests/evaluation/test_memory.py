@@ -82,7 +82,7 @@ def test_a_world_that_needs_its_memory_gains_by_it_and_others_do_not(
         assert keeping[key]["value"] > 10 > keeping[key]["lo"] - 100  # type: ignore[index]
         assert frozen[key]["value"] == 0  # type: ignore[index]
     rows: Any = keeping["rows"]
-    assert set(rows) == {"world", "no_state", "frozen", "oracle"}
+    assert set(rows) == {"world", "no_state", "no_trunk", "frozen", "oracle"}
     assert rows["world"]["psnr_64"]["value"] == rows["oracle"]["psnr_64"]["value"] == 60.0
     assert rows["frozen"]["psnr_64"]["value"] < 20
     assert keeping["mg_64_keyframes"]["value"] is None  # type: ignore[index]

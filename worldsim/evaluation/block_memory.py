@@ -1,6 +1,7 @@
 """Block `memory` of `worldsim eval`: is the hall still there when one turns back?
 
-    mg_64, mg_128, mg_256   PSNR gain in dB of the world over itself with its recurrent memory
+    mg_64, mg_128, mg_256   PSNR gain in dB of the world over itself with its recurrent memory and
+                            the frames that it keeps of what was seen
                             emptied every 16 tics of the way back, over the last 8 frames of trips
                             that return 64, 128, 256 tics after they began (`trips.py`), where
                             the game shows what it showed before: what has come or gone in the
@@ -10,7 +11,8 @@
                             that a detector finds in the imagined picture (`detector.py`)
 
 Pixels are graded on the deterministic prediction, monsters on samples. `rows` has the PSNR of each
-predictor: the world, without state, without keyframes, frozen (a picture that stays), and
+predictor: the world, without state, without the trunk's state alone, without keyframes (its own and
+those of its footage), frozen (a picture that stays), and
 `oracle`, the real past frame of the same angle, which is what perfect retrieval could show.
 """
 
@@ -75,7 +77,8 @@ def grade_trips(
     names = library.controls
     predictors: dict[str, Predictor | None] = {
         "world": WorldPredictor(world, names, exact=True),
-        "no_state": WorldPredictor(world, names, exact=True, forget_every=WINDOW),
+        "no_state": WorldPredictor(world, names, exact=True, forget_every=WINDOW, forget_kept=True),
+        "no_trunk": WorldPredictor(world, names, exact=True, forget_every=WINDOW),
         "frozen": Frozen(world.reconstruct),
         "oracle": None,
     }
@@ -93,7 +96,7 @@ def grade_trips(
     )
     log("grading leave and return: monsters")
     sampled = WorldPredictor(world, names)
-    stateless = WorldPredictor(world, names, forget_every=WINDOW)
+    stateless = WorldPredictor(world, names, forget_every=WINDOW, forget_kept=True)
     report |= reappearance(
         library,
         trips[REAPPEAR],

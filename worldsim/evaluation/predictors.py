@@ -36,8 +36,8 @@ class Predictor(Protocol):
 
 
 class WorldPredictor:
-    """A world, by samples or `exact`, its deterministic prediction; its memory is emptied every
-    `forget_every` ticks, if given."""
+    """A world, by samples or `exact`, its deterministic prediction; the trunk's memory is emptied
+    every `forget_every` ticks, if given, and so are the frames that it keeps, if `forget_kept`."""
 
     def __init__(
         self,
@@ -46,9 +46,11 @@ class WorldPredictor:
         *,
         exact: bool = False,
         forget_every: int | None = None,
+        forget_kept: bool = False,
         seed: int = 0,
     ) -> None:
         self.name = "world"
+        self.forget_kept = forget_kept
         self.world = world
         self.exact = exact
         self.forget_every = forget_every
@@ -66,6 +68,7 @@ class WorldPredictor:
         for tick in range(codes.shape[1]):
             if self.forget_every and tick % self.forget_every == 0:
                 state = state.without_memory()
+                state = state.without_keyframes() if self.forget_kept else state
             state, out = self.world.step(
                 state,
                 codes[:, tick],

@@ -1,0 +1,116 @@
+"""Frames that a player has seen, found again by where the player is.
+
+What left the view and comes back into it was on the screen once. The state keeps M latents of what
+was shown, each with the pose that it was seen from: how far the picture has been moved since the
+world began, to the right, down and nearer, added up from the flow of each tick. Such dead reckoning
+errs, so the pose finds a few that may be it, and what is still in view says which of them it is:
+
+    kept frame = argmin_m sum_p sure_p |z_mp - z_p|^2     over |pose_m - pose| < NEAR + DRIFT way_m
+
+way_m being how far the player went since. If that is ALIKE, it gives what is new in the picture,
+and MENDED of the rest, and the pose is brought nearer to its own. What was shown a moment ago is
+left out: who stands still would see nothing move. A frame takes the place of one that was seen from
+about the same pose, else of the one that was not seen for longest. Nothing is trained; the cost is
+fixed (docs/decisions/0022).
+
+Shapes: B players, M kept frames, P tokens, C channels, h w cells. Lengths are in tokens.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+KEPT = 128  # M
+APART = 0.25  # nearer ones are one
+NEAR = 0.3
+DRIFT = 0.02
+CANDIDATES = 4
+OLD = 16  # ticks
+NEVER = -(2**40)
+ALIKE = 0.8  # mean squared distance, between tokens of unit root mean square
+TOLD = 0.2  # share of the view that has to be sure, to say anything
+MENDED = 0.1
+RARE = 1.2816  # standard deviations, which so many draws exceed
+TRUSTED = 0.2  # of the difference of two poses
+STEPS = 32.0  # per unit, in which latents are kept: 8 bits, up to 4 times their usual size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What B players have seen, and where they are."""
+
+    kept: Tensor  # int8 (B, M, P, C)
+    kept_pose: Tensor  # (B, M, 4), infinite where nothing is kept yet
+    kept_tick: Tensor  # int64 (B, M), when it was shown
+    pose: Tensor  # (B, 4): right, down, nearer, and the way there, all in tokens
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By name, as in a world's state."""
+        return dict(vars(self))
+
+
+def nothing_kept(latent: Tensor) -> Kept:
+    """Of players to whom a `latent` (B, P, C) is shown first."""
+    batch, tokens, channels = latent.shape
+    return Kept(
+        kept=latent.new_zeros(batch, KEPT, tokens, channels, dtype=torch.int8),
+        kept_pose=latent.new_full((batch, KEPT, 4), torch.inf),
+        kept_tick=torch.full((batch, KEPT), NEVER, device=latent.device),
+        pose=latent.new_zeros(batch, 4),
+    )
+
+
+def pose_change(flow: Tensor, cell: float) -> Tensor:
+    """(B, 2, h, w) in pixels, of cells of which `cell` pixels are a token
+    -> (B, 4)."""
+    y, x = (torch.linspace(-1, 1, n, device=flow.device) for n in flow.shape[-2:])
+    nearer = (flow[:, 0] * x + flow[:, 1] * y[:, None]).mean(dim=(1, 2)) / 2
+    right, down = flow.mean(dim=(2, 3)).unbind(dim=1)
+    moved = torch.stack([right, down, nearer], dim=1) / cell
+    return torch.cat([moved, moved.norm(dim=1, keepdim=True)], dim=1)
+
+
+def find(kept: Kept, latent: Tensor, sure: Tensor, tick: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What was seen from `kept.pose` before `tick` (B,): the frame (B, P, C) that is most like
+    `latent` (B, P, C) where that is `sure` (B, P), 0..1; whether it is alike, bool (B,); and where
+    the player is, then, (B, 4)."""
+    apart = kept.kept_pose - kept.pose[:, None]
+    allowed = NEAR + DRIFT * apart[..., 3].abs().nan_to_num(posinf=0.0)
+    far = apart[..., :3].norm(dim=-1) / allowed
+    far = far.masked_fill(tick[:, None] - kept.kept_tick < OLD, torch.inf)
+    near, which = far.topk(CANDIDATES, dim=1, largest=False)
+    rows = torch.arange(len(which), device=which.device)
+    frames = kept.kept[rows[:, None], which].to(latent.dtype) / STEPS
+    weight = sure / sure.sum(dim=1, keepdim=True).clamp(min=1e-3)
+    unlike = ((frames - latent[:, None]).square().mean(dim=-1) * weight[:, None]).sum(dim=-1)
+    least, best = unlike.masked_fill(near > 1, torch.inf).min(dim=1)
+    is_alike = (least < ALIKE) & (sure.mean(dim=1) > TOLD)
+    there = kept.kept_pose[rows, which[rows, best]]
+    off = kept.pose - there
+    length = off[:, :3].norm(dim=1, keepdim=True).clamp(min=1e-6)
+    close = there + off * (APART / length).clamp(max=1 - TRUSTED)
+    pose = torch.where(is_alike[:, None], close, kept.pose)
+    return frames[rows, best], is_alike, pose
+
+
+def mix(
+    latent: Tensor, found: Tensor, is_alike: Tensor, sure: Tensor, noise: Tensor | None
+) -> Tensor:
+    """`latent`, with what was `found` where it is not `sure`, and mended; see `find`. A sample from
+    `noise` (B, P, C) takes whole tokens, as mixtures are blurred; a mean, which is one, mixes."""
+    new = 1 - sure
+    taken = new + MENDED * sure if noise is None else new.masked_fill(noise[..., 4] > RARE, 1.0)
+    return torch.lerp(latent, found, (taken * is_alike[:, None])[..., None].to(latent.dtype))
+
+
+def keep(kept: Kept, latent: Tensor, tick: Tensor) -> Kept:
+    """With what is shown at `tick` (B,) from `kept.pose`: `latent` (B, P, C)."""
+    near, same = (kept.kept_pose - kept.pose[:, None])[..., :3].norm(dim=-1).min(dim=1)
+    place = torch.where(near < APART, same, kept.kept_tick.argmin(dim=1))
+    rows = torch.arange(len(place), device=place.device)
+    frames, poses, ticks = (x.clone() for x in (kept.kept, kept.kept_pose, kept.kept_tick))
+    frames[rows, place] = (latent * STEPS).round().clamp(-127, 127).to(torch.int8)
+    poses[rows, place] = kept.pose
+    ticks[rows, place] = tick
+    return replace(kept, kept=frames, kept_pose=poses, kept_tick=ticks)
