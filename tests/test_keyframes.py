@@ -12,6 +12,8 @@ from worldsim.dynamics import DynamicsConfig
 from worldsim.dynamics.matching import match
 from worldsim.folder import WorldConfig, write_world
 from worldsim.model import WorldModel
+from worldsim.snapshot import encode_state
+from worldsim.state import WorldState
 from worldsim.tokenizer import TokenizerConfig
 from worldsim.world import World
 
@@ -104,6 +106,23 @@ def test_a_state_forgets_what_was_seen_when_it_is_told_to(
     assert not torch.isfinite(later.without_keyframes().kept_pose).any()
     assert torch.equal(later.without_keyframes().memory, later.memory)
     assert world.without_keyframes().reset(context).seen is None
+
+
+def test_a_save_of_before_states_kept_anything_has_seen_nothing(
+    world: World, context: np.ndarray
+) -> None:
+    state = world.reset(context)
+    named = {k: v for k, v in state.tensors().items() if "kept" not in k and k != "pose"}
+    old = encode_state(WorldState(**named), world.hash)
+
+    loaded = world.restore(old)
+
+    assert loaded.seen is not None
+    assert not torch.isfinite(loaded.seen.kept_pose).any()
+    both, _ = world.step(WorldState.stack([loaded, state]), 1)
+    assert both.batch == 2
+    again = world.restore(world.snapshot(state))
+    assert all(torch.equal(again.tensors()[k], v) for k, v in state.tensors().items())
 
 
 def test_a_real_frame_is_kept_where_the_mover_says_that_it_is(

@@ -25,7 +25,7 @@ from worldsim.codes import infer_codes
 from worldsim.costs import Pace, measure
 from worldsim.dynamics import Moved
 from worldsim.dynamics.flow import STEPS
-from worldsim.dynamics.kept import find, mix
+from worldsim.dynamics.kept import find, mix, nothing_kept
 from worldsim.dynamics.objects import Objects
 from worldsim.dynamics.whole import dither, no_dither
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights
@@ -365,7 +365,10 @@ class World:
 
     def restore(self, data: bytes) -> WorldState:
         """The state in a snapshot; CheckpointError if it is damaged or of another world."""
-        return decode_state(data, self.hash, self.device)
+        state = decode_state(data, self.hash, self.device)
+        if self.has_keyframes and state.seen is None:  # saved before states kept what they saw
+            state = replace(state, **nothing_kept(state.latent).tensors())
+        return state
 
     @torch.inference_mode()
     def infer_actions(self, frames: Frames) -> NDArray[np.int64] | None:
