@@ -21,7 +21,7 @@ from worldsim.training.streams import Streams
 
 MATRICES = ("layers.", "coarse", "middle", "fine", "read", "carry")
 CRITIC_FROM = 0.4  # of the way: painting must be about right before texture is judged
-POLISH = 0.4  # weight of the pixels against the critic when only the decoder learns
+POLISH = 0.2  # weight of the pixels against the critic when only the decoder learns
 LATENT_NOISE = 0.3  # at most, against tokens of unit root mean square
 MOVED_SHARE = 0.3  # of the lanes, whose pictures are already about right
 MISPLACED = 1.0  # pixels, standard deviation of what is wrong with their places
