@@ -9,7 +9,7 @@ errs, so the pose finds a few that may be it, and what is still in view says whi
 
 way_m being how far the player went since. If that is ALIKE, it gives what is new in the picture,
 and MENDED of the rest, and the pose is brought nearer to its own. What was shown a moment ago is
-left out: who stands still would see nothing move. A frame takes the place of one that was seen from
+left out, and what is farther off than that: who stands still would see nothing move. A frame takes the place of one that was seen from
 about the same pose, else of the one that was not seen for longest. Nothing is trained; the cost is
 fixed (docs/decisions/0022).
 
@@ -31,7 +31,6 @@ NEVER = -(2**40)
 ALIKE = 0.8  # mean squared distance, between tokens of unit root mean square
 TOLD = 0.2  # share of the view that has to be sure, to say anything
 MENDED = 0.1
-RARE = 1.2816  # standard deviations, which so many draws exceed
 TRUSTED = 0.2  # of the difference of two poses
 STEPS = 32.0  # per unit, in which latents are kept: 8 bits, up to 4 times their usual size
 
@@ -77,8 +76,10 @@ def find(kept: Kept, latent: Tensor, sure: Tensor, tick: Tensor) -> tuple[Tensor
     the player is, then, (B, 4)."""
     apart = kept.kept_pose - kept.pose[:, None]
     allowed = NEAR + DRIFT * apart[..., 3].abs().nan_to_num(posinf=0.0)
-    far = apart[..., :3].norm(dim=-1) / allowed
-    far = far.masked_fill(tick[:, None] - kept.kept_tick < OLD, torch.inf)
+    far = apart[..., :3].norm(dim=-1)
+    is_recent = tick[:, None] - kept.kept_tick < OLD
+    recent = far.masked_fill(~is_recent, torch.inf).amin(dim=1, keepdim=True)
+    far = (far / allowed).masked_fill(is_recent | (far > recent), torch.inf)
     near, which = far.topk(CANDIDATES, dim=1, largest=False)
     rows = torch.arange(len(which), device=which.device)
     frames = kept.kept[rows[:, None], which].to(latent.dtype) / STEPS
@@ -94,14 +95,19 @@ def find(kept: Kept, latent: Tensor, sure: Tensor, tick: Tensor) -> tuple[Tensor
     return frames[rows, best], is_alike, pose
 
 
-def mix(
-    latent: Tensor, found: Tensor, is_alike: Tensor, sure: Tensor, noise: Tensor | None
-) -> Tensor:
-    """`latent`, with what was `found` where it is not `sure`, and mended; see `find`. A sample from
-    `noise` (B, P, C) takes whole tokens, as mixtures are blurred; a mean, which is one, mixes."""
-    new = 1 - sure
-    taken = new + MENDED * sure if noise is None else new.masked_fill(noise[..., 4] > RARE, 1.0)
-    return torch.lerp(latent, found, (taken * is_alike[:, None])[..., None].to(latent.dtype))
+def mix(latent: Tensor, found: Tensor, taken: Tensor, noise: Tensor | None) -> Tensor:
+    """`latent`, with what was `found` in the share `taken` (B, P) of each token; see `find`. A
+    sample from `noise` (B, P, C) takes whole tokens, as mixtures are blurred."""
+    if noise is not None:
+        taken = (torch.special.ndtr(noise[..., 4]) < taken).float()
+    return torch.lerp(latent, found, taken[..., None].to(latent.dtype))
+
+
+def taken(sure: Tensor, step: Tensor, is_alike: Tensor) -> Tensor:
+    """(B, P), how much of each token a kept frame gives that `is_alike` (B,): what is not `sure`
+    (B, P), and some of the rest where the picture moves, by `step` (B,): what rests is right."""
+    mended = MENDED * (step / APART).clamp(max=1)
+    return (1 - (1 - mended[:, None]) * sure) * is_alike[:, None]
 
 
 def keep(kept: Kept, latent: Tensor, tick: Tensor) -> Kept:

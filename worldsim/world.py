@@ -25,7 +25,7 @@ from worldsim.codes import infer_codes
 from worldsim.costs import Pace, measure
 from worldsim.dynamics import Moved
 from worldsim.dynamics.flow import STEPS
-from worldsim.dynamics.kept import find, mix, nothing_kept
+from worldsim.dynamics.kept import find, mix, nothing_kept, taken
 from worldsim.dynamics.objects import Objects
 from worldsim.dynamics.whole import dither, no_dither
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights
@@ -442,10 +442,11 @@ class World:
         kept = state.seen
         if kept is None or not self.has_keyframes:
             return latent, moved, slots_after, None
-        kept = replace(kept, pose=kept.pose + self._model.pose_change(moved.flow))
+        step = self._model.pose_change(moved.flow)
         sure = moved.sure(noise)
+        kept = replace(kept, pose=kept.pose + step)
         again, is_alike, pose = find(kept, latent, sure, state.tick + 1)
-        latent = mix(latent, again, is_alike, sure, noise)
+        latent = mix(latent, again, taken(sure, step[:, 3], is_alike), noise)
         if noise is not None:
             recalled = moved.is_recalled(noise) & ~is_alike[:, None]
             (latent,) = self._parts.run("recall", latent, recalled)

@@ -17,6 +17,7 @@ from worldsim.dynamics.kept import (
     mix,
     nothing_kept,
     pose_change,
+    taken,
 )
 
 TOKENS, CHANNELS = 6, 8
@@ -130,26 +131,28 @@ def test_a_frame_takes_the_place_of_one_from_the_same_pose_else_of_the_oldest() 
     assert torch.equal(kept.kept_tick, path(3).kept_tick)  # a value: the old one is as it was
 
 
-def test_what_was_found_fills_what_is_new_and_mends_the_rest() -> None:
-    latent, found = frame(1), frame(2)
-    sure = torch.tensor([[1.0, 0.0, 0.5, 1.0, 0.0, 0.5]])
+def test_what_is_new_is_taken_and_the_rest_is_mended_as_the_picture_moves() -> None:
+    sure = torch.tensor([[1.0, 0.0, 0.5]]).repeat(4, 1)
+    step = torch.tensor([0.0, APART / 2, 9.0, 9.0])
 
-    mean = mix(latent, found, torch.tensor([True]), sure, None)
+    share = taken(sure, step, torch.tensor([True, True, True, False]))
 
-    torch.testing.assert_close(mean[:, 1], found[:, 1])
-    torch.testing.assert_close(mean[:, 0], torch.lerp(latent, found, MENDED)[:, 0])
-    assert torch.equal(mix(latent, found, torch.tensor([False]), sure, None), latent)
+    torch.testing.assert_close(share[:, 1], torch.tensor([1.0, 1.0, 1.0, 0.0]))
+    torch.testing.assert_close(share[:, 0], torch.tensor([0.0, MENDED / 2, MENDED, 0.0]))
+    assert (share[:3, 2] >= 0.5).all()
 
 
-def test_a_sample_takes_whole_tokens() -> None:
+def test_a_mean_mixes_and_a_sample_takes_whole_tokens() -> None:
     players = 500
     latent, found = frame(1).repeat(players, 1, 1), frame(2).repeat(players, 1, 1)
-    sure = torch.tensor([[1.0, 0.0, 1.0, 1.0, 0.0, 1.0]]).repeat(players, 1)
+    share = torch.tensor([[0.1, 1.0, 0.1, 0.1, 1.0, 0.0]]).repeat(players, 1)
     noise = torch.randn(players, TOKENS, CHANNELS, generator=torch.Generator().manual_seed(0))
 
-    sample = mix(latent, found, torch.ones(players, dtype=torch.bool), sure, noise)
+    mean, sample = mix(latent, found, share, None), mix(latent, found, share, noise)
 
+    torch.testing.assert_close(mean[:, 0], torch.lerp(latent, found, 0.1)[:, 0])
     is_found = (sample == found).all(dim=-1)
     assert (is_found | (sample == latent).all(dim=-1)).all()
     assert is_found[:, [1, 4]].all()
-    assert abs(is_found[:, [0, 2, 3, 5]].float().mean() - MENDED) < 0.02
+    assert not is_found[:, 5].any()
+    assert abs(is_found[:, [0, 2, 3]].float().mean() - 0.1) < 0.02
