@@ -9,9 +9,9 @@ errs, so the pose finds a few that may be it, and what is still in view says whi
 
 way_m being how far the player went since. If that is ALIKE, it gives what is new in the picture,
 and MENDED of the rest, and the pose is brought nearer to its own. What was shown a moment ago is
-left out, and what is farther off than that: who stands still would see nothing move. A frame takes the place of one that was seen from
-about the same pose, else of the one that was not seen for longest. Nothing is trained; the cost is
-fixed (docs/decisions/0022).
+left out, and what is farther off than that: who stands still would see nothing move. A frame takes
+the place of one that was seen from about the same pose, else of the one that was not seen for
+longest. Nothing is trained; the cost is fixed (docs/decisions/0022).
 
 Shapes: B players, M kept frames, P tokens, C channels, h w cells. Lengths are in tokens.
 """

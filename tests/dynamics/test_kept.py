@@ -101,6 +101,16 @@ def test_nothing_is_found_elsewhere_or_of_another_place_or_of_a_moment_ago() -> 
     assert found.isfinite().all()
 
 
+def test_nothing_is_found_where_the_last_frames_are_nearer() -> None:
+    kept = path(40, step=0.26)
+    slow = at(kept, 10 * 0.26 + 0.1)
+    resting = keep(at(kept, 10 * 0.26 + 0.05 + APART), frame(10), torch.tensor([40]))
+    resting = at(resting, 10 * 0.26 + 0.05 + 0.9 * APART)
+
+    assert find(slow, frame(10), torch.ones(1, TOKENS), torch.tensor([41]))[1]
+    assert not find(resting, frame(10), torch.ones(1, TOKENS), torch.tensor([41]))[1]
+
+
 def test_dead_reckoning_is_believed_less_the_longer_the_way() -> None:
     kept, sure, now = path(40), torch.ones(1, TOKENS), torch.tensor([80])
 
