@@ -189,7 +189,7 @@ def train(job: Job) -> dict[str, object]:
     """Train the default world on, in a process that is asked to stop when the part must end; it
     saves then, and the next run of this part goes on."""
     run = job.out / "run"
-    flags = ["--out", str(run), "--init", "doom-hall-labelled", "--actions", "labelled"]
+    flags = ["--out", str(run), "--init", "doom-hall", "--actions", "labelled"]
     flags += ["--stages", "dynamics", "--device", job.device, "--checkpoint-every", "60"]
     flags += ["--steps", "4"] if job.toy else ["--minutes", str(job.minutes)]
     flags += ["--resume"] if (run / "plan.json").exists() else []
