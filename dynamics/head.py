@@ -48,7 +48,7 @@ class Moved:
         """The predicted `latent` (B, P, C) where there is something new, else what was moved.
         `noise` (B, P, C) decides the doubtful cases; without it they are mixed, as a mean is."""
         if noise is None:
-            new = (1 - self.sure(None))[..., None].to(latent.dtype)
+            new = torch.sigmoid(self.news)[..., None].to(latent.dtype)
             return torch.lerp(self.latent.to(latent.dtype), latent, new)
         return torch.where(self.is_new(noise)[..., None], latent, self.latent)
 

@@ -21,6 +21,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from worldsim.dynamics.keyframes import packed, unpacked
+
 KEPT = 128  # M
 APART = 0.25  # nearer ones are one
 NEAR = 0.3
@@ -32,7 +34,6 @@ ALIKE = 0.8  # mean squared distance, between tokens of unit root mean square
 TOLD = 0.2  # share of the view that has to be sure, to say anything
 MENDED = 0.1
 TRUSTED = 0.2  # of the difference of two poses
-STEPS = 32.0  # per unit, in which latents are kept: 8 bits, up to 4 times their usual size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +62,7 @@ def nothing_kept(latent: Tensor) -> Kept:
 
 
 def pose_change(flow: Tensor, cell: float) -> Tensor:
-    """(B, 2, h, w) in pixels, of cells of which `cell` pixels are a token
-    -> (B, 4)."""
+    """By which a `flow` (B, 2, h, w) in pixels changes a pose, (B, 4); tokens are `cell` pixels."""
     y, x = (torch.linspace(-1, 1, n, device=flow.device) for n in flow.shape[-2:])
     nearer = (flow[:, 0] * x + flow[:, 1] * y[:, None]).mean(dim=(1, 2)) / 2
     right, down = flow.mean(dim=(2, 3)).unbind(dim=1)
@@ -75,6 +75,7 @@ def find(kept: Kept, latent: Tensor, sure: Tensor, tick: Tensor) -> tuple[Tensor
     `latent` (B, P, C) where that is `sure` (B, P), 0..1; whether it is alike, bool (B,); and where
     the player is, then, (B, 4)."""
     apart = kept.kept_pose - kept.pose[:, None]
+    # empty places are infinitely far, and stay so
     allowed = NEAR + DRIFT * apart[..., 3].abs().nan_to_num(posinf=0.0)
     far = apart[..., :3].norm(dim=-1)
     is_recent = tick[:, None] - kept.kept_tick < OLD
@@ -82,7 +83,7 @@ def find(kept: Kept, latent: Tensor, sure: Tensor, tick: Tensor) -> tuple[Tensor
     far = (far / allowed).masked_fill(is_recent | (far > recent), torch.inf)
     near, which = far.topk(CANDIDATES, dim=1, largest=False)
     rows = torch.arange(len(which), device=which.device)
-    frames = kept.kept[rows[:, None], which].to(latent.dtype) / STEPS
+    frames = unpacked(kept.kept[rows[:, None], which], latent.dtype)
     weight = sure / sure.sum(dim=1, keepdim=True).clamp(min=1e-3)
     unlike = ((frames - latent[:, None]).square().mean(dim=-1) * weight[:, None]).sum(dim=-1)
     least, best = unlike.masked_fill(near > 1, torch.inf).min(dim=1)
@@ -103,7 +104,7 @@ def mix(latent: Tensor, found: Tensor, taken: Tensor, noise: Tensor | None) -> T
     return torch.lerp(latent, found, taken[..., None].to(latent.dtype))
 
 
-def taken(sure: Tensor, step: Tensor, is_alike: Tensor) -> Tensor:
+def share_taken(sure: Tensor, step: Tensor, is_alike: Tensor) -> Tensor:
     """(B, P), how much of each token a kept frame gives that `is_alike` (B,): what is not `sure`
     (B, P), and some of the rest where the picture moves, by `step` (B,): what rests is right."""
     mended = MENDED * (step / APART).clamp(max=1)
@@ -116,7 +117,7 @@ def keep(kept: Kept, latent: Tensor, tick: Tensor) -> Kept:
     place = torch.where(near < APART, same, kept.kept_tick.argmin(dim=1))
     rows = torch.arange(len(place), device=place.device)
     frames, poses, ticks = (x.clone() for x in (kept.kept, kept.kept_pose, kept.kept_tick))
-    frames[rows, place] = (latent * STEPS).round().clamp(-127, 127).to(torch.int8)
+    frames[rows, place] = packed(latent)
     poses[rows, place] = kept.pose
     ticks[rows, place] = tick
     return replace(kept, kept=frames, kept_pose=poses, kept_tick=ticks)

@@ -38,6 +38,16 @@ STEPS = 32.0  # per unit, in which latents are kept: 8 bits, up to 4 times their
 POOL = 24_000  # frames whose axes are found
 
 
+def packed(latents: Tensor) -> Tensor:
+    """Latents in 8 bits, int8."""
+    return (latents * STEPS).round().clamp(-127, 127).to(torch.int8)
+
+
+def unpacked(latents: Tensor, dtype: torch.dtype) -> Tensor:
+    """The inverse of `packed`, but for what was rounded."""
+    return latents.to(dtype) / STEPS
+
+
 class Keyframes(nn.Module):
     latents: Tensor
     keys: Tensor
@@ -69,7 +79,7 @@ class Keyframes(nn.Module):
         taken = taken | (self.unlike(latent) > self.limit)
         key = (latent.flatten(1) - self.mean) @ self.axes
         far = self.keys.square().sum(dim=1) - 2 * key @ self.keys.T
-        kept = self.latents[far.argmin(dim=1)].to(latent.dtype) / STEPS
+        kept = unpacked(self.latents[far.argmin(dim=1)], latent.dtype)
         return torch.where(taken[..., None], kept, latent)
 
     def unlike(self, latent: Tensor) -> Tensor:
@@ -99,7 +109,7 @@ class Keyframes(nn.Module):
         known = min(AXES, *flat.shape)
         axes = torch.pca_lowrank(flat - mean, q=known, niter=2)[2]
         rows = torch.linspace(0, len(pool) - 1, len(self.keys)).round().long()
-        self.latents.copy_((pool[rows] * STEPS).round().clamp(-127, 127))
+        self.latents.copy_(packed(pool[rows]))
         self.mean.copy_(mean)
         self.axes.zero_()[:, :known].copy_(axes)
         self.keys.copy_((flat[rows] - mean) @ self.axes)
@@ -119,7 +129,7 @@ class Keyframes(nn.Module):
         )
 
     def _find_token_keys(self) -> None:
-        kept = self.latents.to(self.token_axes.dtype) / STEPS
+        kept = unpacked(self.latents, self.token_axes.dtype)
         keys = (kept @ self.token_axes).permute(1, 2, 0)
         self.token_keys.copy_(torch.cat([keys, keys.square().sum(dim=1, keepdim=True)], dim=1))
 

@@ -58,8 +58,8 @@ def test_samples_take_from_keyframes_and_means_do_not(world: World, context: np.
     bare = world.without_keyframes()
     state = world.reset(context.repeat(players, axis=0), seed=list(range(players)), batch=players)
 
-    sample, mean = (world.predict(state, 1, noise_scale=s).latent for s in (1.0, 0.0))
-    other, same = (bare.predict(state, 1, noise_scale=s).latent for s in (1.0, 0.0))
+    sample, mean = (world.predict(state, 1, noise_scale=s).drawn.latent for s in (1.0, 0.0))
+    other, same = (bare.predict(state, 1, noise_scale=s).drawn.latent for s in (1.0, 0.0))
 
     differs = (sample != other).any(dim=-1)
     assert torch.equal(mean, same)
@@ -76,7 +76,7 @@ def test_what_was_seen_from_here_is_seen_again(world: World, context: np.ndarray
     unsure = news.data.clone()
     news.data.fill_(0.0)  # half of it may be new
     state = world.reset(context)
-    before = world.predict(state, 1, noise_scale=0.0)
+    before = world.predict(state, 1, noise_scale=0.0).drawn
     assert state.kept is not None and before.pose is not None
     seen = {
         "kept": ((before.latent[:, None] + 0.1) * 32).round().to(torch.int8).repeat(1, 128, 1, 1),
@@ -84,9 +84,8 @@ def test_what_was_seen_from_here_is_seen_again(world: World, context: np.ndarray
         "kept_tick": state.kept_tick * 0 - 99,
     }
 
-    mean, sample = (
-        world.predict(replace(state, **seen), 1, noise_scale=scale).latent for scale in (0.0, 1.0)
-    )
+    there = replace(state, **seen)
+    mean, sample = (world.predict(there, 1, noise_scale=s).drawn.latent for s in (0.0, 1.0))
 
     news.data.copy_(unsure)
     wanted = seen["kept"][:, 0].float() / 32
@@ -134,7 +133,7 @@ def test_a_real_frame_is_kept_where_the_mover_says_that_it_is(
     after = world.observe(state, context[:, 3], 1)
 
     assert after.seen is not None
-    assert torch.equal(after.seen.pose, world.predict(state, 1, noise_scale=0.0).pose)
+    assert torch.equal(after.seen.pose, world.predict(state, 1, noise_scale=0.0).drawn.pose)
     assert (after.seen.kept_tick == 1).sum() == 1
 
 

@@ -23,11 +23,10 @@ from worldsim.backends.parts import Parts
 from worldsim.bindings import bind_in_folder
 from worldsim.codes import infer_codes
 from worldsim.costs import Pace, measure
-from worldsim.dynamics import Moved
+from worldsim.draw import Drawn, draw, noise_of
 from worldsim.dynamics.flow import STEPS
-from worldsim.dynamics.kept import find, mix, nothing_kept, taken
+from worldsim.dynamics.kept import nothing_kept
 from worldsim.dynamics.objects import Objects
-from worldsim.dynamics.whole import dither, no_dither
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights
 from worldsim.model import Frames, WorldModel
 from worldsim.snapshot import decode_state, encode_state
@@ -58,18 +57,15 @@ class Prediction:
     output: Output
     state: WorldState  # before the tick
     action: Tensor  # int64 (B,), or float (B, A)
-    latent: Tensor  # (B, P, C)
+    drawn: Drawn
     picture: Tensor  # (B, 3, H, W)
     seconds: float = 0.0  # that it took
     sound: SoundState | None = None  # after the tick; None in a world without sound
-    slots: Tensor | None = None  # (B, K, D), where the action takes the objects
-    flow: Tensor | None = None  # (B, 2, h, w) in pixels, by which the last picture was moved
-    pose: Tensor | None = None  # (B, 4), from which this is seen; None in one without keyframes
 
     @property
     def is_finite(self) -> NDArray[np.bool_]:
         """(B,): whether the model gave each player numbers; what is NaN once stays NaN."""
-        finite: NDArray[np.bool_] = self.latent.isfinite().flatten(1).all(dim=1).cpu().numpy()
+        finite: NDArray[np.bool_] = self.drawn.latent.isfinite().flatten(1).all(dim=1).cpu().numpy()
         return finite
 
 
@@ -241,46 +237,45 @@ class World:
         scale = self.config.noise_scale if noise_scale is None else noise_scale
         chosen = self._check_action(action, state.batch)
         begun = time.perf_counter()
-        latent, moved, slots, pose = self._draw(state, chosen, self._noise(state, scale), steps)
+        noise = noise_of(state, scale)
+        drawn = draw(self._model, self._parts, state, chosen, noise, steps)
         predicted = time.perf_counter()
-        inputs = (latent, moved.latent, moved.picture, state.latent)
+        inputs = (drawn.latent, drawn.moved.latent, drawn.moved.picture, state.latent)
         picture, shown, *score = self._parts.run("paint", *inputs)
         frame = shown.cpu().numpy()
         timing = {
             "head_ms": 1e3 * (predicted - begun),
             "decode_ms": 1e3 * (time.perf_counter() - predicted),
         }
-        audio, sound = self._hear(state, latent, chosen, timing)
+        audio, sound = self._hear(state, drawn.latent, chosen, timing)
         return Prediction(
             output=Output(
                 frame=frame,
                 audio=audio,
-                objects=self._shown(slots),
+                objects=self._shown(drawn.slots),
                 alarm=self._alarm(*score),
                 timing=timing,
                 flow_steps=steps,
             ),
             state=state,
             action=chosen,
-            latent=latent,
+            drawn=drawn,
             picture=picture,
             seconds=time.perf_counter() - begun,
             sound=sound,
-            slots=slots,
-            flow=moved.flow,
-            pose=pose,
         )
 
     @torch.inference_mode()
     def advance(self, prediction: Prediction) -> WorldState:
         """The early half: remember what was shown. Adds to the timing of its output."""
-        p, begun = prediction, time.perf_counter()
-        found = self._read(p.state, p.latent, p.picture, p.action, p.slots)
+        p, drawn, begun = prediction, prediction.drawn, time.perf_counter()
+        found = self._read(p.state, drawn.latent, p.picture, p.action, drawn.slots)
+        flow, pose = drawn.moved.flow, drawn.pose
         state = self._model.remember(
-            p.state, p.latent, p.picture, found, sound=p.sound, flow=p.flow, pose=p.pose
+            p.state, drawn.latent, p.picture, found, sound=p.sound, flow=flow, pose=pose
         )
         model = self._model.objects
-        if model is not None and p.slots is not None and model.is_frozen(p.slots).any():
+        if model is not None and drawn.slots is not None and model.is_frozen(drawn.slots).any():
             state = objects.hold(model, self._model.tokenizer, p.state, state)
         p.output.timing["trunk_ms"] = 1e3 * (time.perf_counter() - begun)
         pace = self._paces.get(state.batch)
@@ -296,13 +291,12 @@ class World:
         pixels, latent = self._model.pixels(frame), self._model.encode(frame[:, None])[:, 0]
         chosen = self._check_action(action, state.batch)
         _, sound = self._hear(state, latent, chosen, {})
-        slots = state.slots
-        if self._model.objects is not None and slots is not None:
-            slots = self._model.objects.carry(slots, state.latent, chosen)
-        # where that is, the mover says, as in play
-        pose = self._draw(state, chosen, None, 1)[3] if state.seen else None
-        found = self._read(state, latent, pixels, chosen, slots)
-        return self._model.remember(state, latent, pixels, found, sound=sound, flow=None, pose=pose)
+        # where the action takes the player and the objects is predicted, as in play
+        drawn = draw(self._model, self._parts, state, chosen, None, 1)
+        found = self._read(state, latent, pixels, chosen, drawn.slots)
+        return self._model.remember(
+            state, latent, pixels, found, sound=sound, flow=None, pose=drawn.pose
+        )
 
     @torch.inference_mode()
     def edit(
@@ -419,39 +413,6 @@ class World:
             led[:, 1:] = dynamics.told(told)
         return self._model.look(frames, led)
 
-    def _draw(
-        self, state: WorldState, action: Tensor, noise: Tensor | None, steps: int
-    ) -> tuple[Tensor, Moved, Tensor | None, Tensor | None]:
-        """The next latent out of `noise` in `steps` flow steps, the mean if that is None; the
-        moved picture that it starts from; where the slots go; and the player's pose.
-        `worldsim.dynamics.draw` in parts."""
-        first = torch.zeros_like(state.latent) if noise is None else noise
-        size = 1 / (steps := 1 if noise is None else steps)
-        clocks = first.new_tensor([[i * size, size, 0.0] for i in range(steps)])
-        clock, *later = clocks[:, None].expand(-1, state.batch, -1)
-        seen = (state.context, state.latent, state.before, state.motion, state.picture)
-        slots = () if state.slots is None else (state.slots,)
-        rounding = no_dither(state.batch, first) if noise is None else dither(state.tick)
-        found = self._parts.run("move", *seen, action, first, clock, rounding, *slots)
-        moved, latent = Moved(*found[:5]), found[5]
-        for clock in later:
-            inputs = (latent, clock, moved.features, moved.latent, action)
-            (latent,) = self._parts.run("refine", *inputs)
-        latent = moved.compose(latent, noise)
-        slots_after = found[6] if slots else None
-        kept = state.seen
-        if kept is None or not self.has_keyframes:
-            return latent, moved, slots_after, None
-        step = self._model.pose_change(moved.flow)
-        sure = moved.sure(noise)
-        kept = replace(kept, pose=kept.pose + step)
-        again, is_alike, pose = find(kept, latent, sure, state.tick + 1)
-        latent = mix(latent, again, taken(sure, step[:, 3], is_alike), noise)
-        if noise is not None:
-            recalled = moved.is_recalled(noise) & ~is_alike[:, None]
-            (latent,) = self._parts.run("recall", latent, recalled)
-        return latent, moved, slots_after, pose
-
     def _hear(
         self, state: WorldState, latent: Tensor, action: Tensor, timing: dict[str, float]
     ) -> tuple[NDArray[np.float32] | None, SoundState | None]:
@@ -494,18 +455,6 @@ class World:
             return None
         is_alarm: NDArray[np.bool_] = (score > self.config.features.alarm).cpu().numpy()
         return is_alarm
-
-    def _noise(self, state: WorldState, scale: float) -> Tensor | None:
-        """(B, P, C): a function of each player's seed and tick, so that it needs no state."""
-        if scale == 0:
-            return None
-        noise = torch.empty(state.latent.shape)
-        for row, (seed, tick) in enumerate(
-            zip(state.seed.tolist(), state.tick.tolist(), strict=True)
-        ):
-            generator = torch.Generator().manual_seed((seed * 1_000_003 + tick) % 2**63)
-            noise[row].normal_(generator=generator)
-        return noise.mul_(scale).to(self.device)
 
     def _check_action(self, action: int | ArrayLike, batch: int) -> Tensor:
         if self.axes:

@@ -17,7 +17,7 @@ from worldsim.dynamics.kept import (
     mix,
     nothing_kept,
     pose_change,
-    taken,
+    share_taken,
 )
 
 TOKENS, CHANNELS = 6, 8
@@ -145,7 +145,7 @@ def test_what_is_new_is_taken_and_the_rest_is_mended_as_the_picture_moves() -> N
     sure = torch.tensor([[1.0, 0.0, 0.5]]).repeat(4, 1)
     step = torch.tensor([0.0, APART / 2, 9.0, 9.0])
 
-    share = taken(sure, step, torch.tensor([True, True, True, False]))
+    share = share_taken(sure, step, torch.tensor([True, True, True, False]))
 
     torch.testing.assert_close(share[:, 1], torch.tensor([1.0, 1.0, 1.0, 0.0]))
     torch.testing.assert_close(share[:, 0], torch.tensor([0.0, MENDED / 2, MENDED, 0.0]))
