@@ -143,6 +143,7 @@ class WorldModel(nn.Module):
             picture=picture,
             tick=state.tick + 1,
             seed=state.seed,
+            ringing=state.ringing,
             slots=slots[0] if slots else None,
             **(sound.tensors() if sound else {}),
             **(seen.tensors() if seen else {}),

@@ -43,6 +43,7 @@ class WorldState:
     kept_pose: Tensor | None = None  # (B, M, 4), where it was seen from
     kept_tick: Tensor | None = None  # int64 (B, M), and when
     pose: Tensor | None = None  # (B, 4), where the player is
+    ringing: Tensor | None = None  # int64 (B,), of a world that re-anchors (worldsim/anchor.py)
 
     @property
     def batch(self) -> int:

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from worldsim import objects, start
+from worldsim.anchor import anchored, quiet, ringing_after
 from worldsim.axes import Action, at_rest, check_axes
 from worldsim.backends.choice import open_parts
 from worldsim.backends.parts import Parts
@@ -86,6 +87,7 @@ class World:
         self.axes = list(config.axes)  # of a world whose actions are vectors of floats
         self.device = next(model.parameters()).device
         self.flow_steps = 2
+        self.reanchors = False
         self._folder = folder
         self._model = model
         self._parts = Parts(model)
@@ -102,12 +104,14 @@ class World:
         flow_steps: int | None = None,
         mode: str | None = None,
         backend: str = "torch",
+        reanchor: bool = False,
     ) -> Self:
         """A shipped world by name, a world folder, or OWNER/NAME on a model hub.
 
         flow_steps: K, 2 by default, or as the mode says: "fast" is 1, "quality" 4, and
         "interactive" at most 4, as many as leave each tick in its period.
         backend: what computes the ticks; "auto" is what `worldsim doctor --probe` chose.
+        reanchor: see `reanchoring`.
         Raises CheckpointError if there is none, or if it is damaged or of another format.
         """
         if mode is not None and mode not in MODES:
@@ -124,7 +128,7 @@ class World:
         world.flow_steps = flow_steps
         world._adapts = mode == "interactive"
         world._parts = open_parts(model, backend=backend, world_hash=digest, device=device)
-        return world
+        return world.reanchoring() if reanchor else world
 
     @property
     def backend(self) -> str:
@@ -164,6 +168,13 @@ class World:
         model.keyframes = None
         return type(self)(self._folder, self.config, model, self.hash)
 
+    def reanchoring(self) -> Self:
+        """The same world, which goes on from a keyframe when its alarm keeps ringing; a world that
+        lacks either stays as it is."""
+        world = copy.copy(self)
+        world.reanchors = self.has_keyframes and self.config.features is not None
+        return world
+
     def bind(self, controls: Mapping[str, int]) -> None:
         """Bind controls, control -> code, here and in the world's folder, as `worldsim actions
         --bind` does. ValueError for a code that is none, MachineError if it cannot be written."""
@@ -198,8 +209,7 @@ class World:
         seeds = [seed + i for i in range(state.batch)] if isinstance(seed, int) else list(seed)
         if len(seeds) != state.batch:
             raise ValueError(f"seed must be one int or {state.batch} ints, got {len(seeds)}")
-        tensors = state.tensors() | {"seed": torch.tensor(seeds, device=self.device)}
-        state = WorldState(**tensors)
+        state = self._completed(replace(state, seed=torch.tensor(seeds, device=self.device)))
         if self._adapts:
             self._pace(state)
         return state
@@ -269,10 +279,16 @@ class World:
     def advance(self, prediction: Prediction) -> WorldState:
         """The early half: remember what was shown. Adds to the timing of its output."""
         p, drawn, begun = prediction, prediction.drawn, time.perf_counter()
-        found = self._read(p.state, drawn.latent, p.picture, p.action, drawn.slots)
+        before, latent, picture = p.state, drawn.latent, p.picture
+        if before.ringing is not None and p.output.alarm is not None:
+            alarm = torch.from_numpy(p.output.alarm).to(self.device)
+            ringing, is_lost = ringing_after(before.ringing, alarm)
+            before = replace(before, ringing=ringing)
+            latent, picture = anchored(self._model, latent, picture, is_lost)
+        found = self._read(before, latent, picture, p.action, drawn.slots)
         flow, pose = drawn.moved.flow, drawn.pose
         state = self._model.remember(
-            p.state, drawn.latent, p.picture, found, sound=p.sound, flow=flow, pose=pose
+            before, latent, picture, found, sound=p.sound, flow=flow, pose=pose
         )
         model = self._model.objects
         if model is not None and drawn.slots is not None and model.is_frozen(drawn.slots).any():
@@ -359,10 +375,7 @@ class World:
 
     def restore(self, data: bytes) -> WorldState:
         """The state in a snapshot; CheckpointError if it is damaged or of another world."""
-        state = decode_state(data, self.hash, self.device)
-        if self.has_keyframes and state.seen is None:  # saved before states kept what they saw
-            state = replace(state, **nothing_kept(state.latent).tensors())
-        return state
+        return self._completed(decode_state(data, self.hash, self.device))
 
     @torch.inference_mode()
     def infer_actions(self, frames: Frames) -> NDArray[np.int64] | None:
@@ -389,6 +402,15 @@ class World:
         both = torch.stack([student.score(a, b), student.bound(a, b)], dim=-1)
         doubt: NDArray[np.float64] = both.double().cpu().numpy()
         return doubt
+
+    def _completed(self, state: WorldState) -> WorldState:
+        """`state` with all parts that it has in this world: one that was saved elsewhere, or by an
+        earlier version, may lack some."""
+        if self.has_keyframes and state.seen is None:
+            state = replace(state, **nothing_kept(state.latent).tensors())
+        if self.reanchors and state.ringing is None:
+            return replace(state, ringing=quiet(state.batch, self.device))
+        return state if self.reanchors else replace(state, ringing=None)
 
     def _pace(self, state: WorldState) -> Pace:
         """For batches of this size; measured when there is none yet, in some ticks from `state`."""

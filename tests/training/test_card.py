@@ -36,6 +36,13 @@ def test_figures_go_into_the_config_and_the_card(tmp_path: Path) -> None:
     assert "cfr4" not in card
     assert set(read_config(tmp_path).training["measured"]) == {"g1", "cfr4", "lam.nmi"}
 
+    more = {"memory": {"mg_64": {"value": 2.0, "lo": 1.0, "hi": 3.0, "n": 20}}}
+    record_measurement(tmp_path, more)
+
+    card = (tmp_path / "README.md").read_text()
+    assert "| memory.mg_64 | 2 | 1 .. 3 | 20 |" in card
+    assert "| g1 | 1.25 | 1 .. 1.5 | 40 |" in card
+
 
 def test_known_failures_and_the_notice_stand_in_the_card(tmp_path: Path) -> None:
     write_card(tmp_path, replace(CONFIG, training={"failures": ["It forgets."]}))

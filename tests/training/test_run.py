@@ -141,6 +141,9 @@ def test_codes_are_learned_by_networks_that_never_saw_a_label(tmp_path: Path) ->
     kept = {name for name in random if torch.equal(old[name], new[name])}
     assert {name.split(".")[0] for name in kept} == {"tokenizer", "sound"}
     assert all(name.startswith(("tokenizer.", "sound.codec.")) for name in kept)
+    first, second = (run["steps"] for run in read_config(learned).training["history"])
+    assert set(first) == {"tokenizer", "sound"}
+    assert second == {"actions": 1}
 
 
 def test_the_plan_and_the_metrics_are_written(run: Path) -> None:

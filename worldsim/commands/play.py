@@ -67,6 +67,8 @@ class Play:
     """Where the model runs: cpu or cuda."""
     backend: Backend = "auto"
     """What computes the ticks; auto: what `worldsim doctor --probe` found quickest here."""
+    reanchor: bool = False
+    """Go on from a frame of the footage when the picture has fallen apart."""
 
     def __post_init__(self) -> None:
         if self.frames is not None and self.frames < 1:
@@ -119,6 +121,7 @@ class Play:
                 flow_steps=self.k,
                 mode=self.mode,
                 backend=self.backend,
+                reanchor=self.reanchor,
             )
             return LocalSource(world, beginning)
         except ValueError as error:

@@ -61,6 +61,8 @@ class Serve:
     """Where the model runs: cpu or cuda."""
     backend: Backend = "auto"
     """What computes the ticks; auto: what `worldsim doctor --probe` found quickest here."""
+    reanchor: bool = False
+    """Go on from a frame of the footage when the picture has fallen apart."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.workers <= MAX_WORKERS:
@@ -103,7 +105,13 @@ class Serve:
         prepare(threads=1)
         from worldsim.world import World
 
-        world = World.load(self.world, device=self.device, flow_steps=self.k, backend=self.backend)
+        world = World.load(
+            self.world,
+            device=self.device,
+            flow_steps=self.k,
+            backend=self.backend,
+            reanchor=self.reanchor,
+        )
         say(f"{world.backend} computes the ticks")
         return run(world, config)
 

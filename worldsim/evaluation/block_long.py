@@ -2,7 +2,8 @@
 
     survival_7200        share of the rollouts that never fail (`survival.py`, every fourth frame),
                          re-anchoring off
-    reanchors_per_1000   how often the alarm puts the world back on a keyframe
+    reanchors_per_1000   how often the alarm puts the world back on a keyframe, if it may
+                         (worldsim/anchor.py); the row `reanchored` has what that does
     tc, tc_real          cosine of pooled tokenizer latents of neighbouring frames, imagined and
                          real; a frozen world has 1, so it counts only beside motion_ratio
     motion_ratio         mean block-matching flow, imagined / real, over the whole rollouts
@@ -17,14 +18,16 @@ graded by the same code where they can fail.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from worldsim.anchor import ringing_after
 from worldsim.errors import DataError
 from worldsim.evaluation import frechet
 from worldsim.evaluation.fidelity import batches
@@ -103,12 +106,15 @@ def grade(
     if out is not None:
         draw_survival({"world": life.failed, "frozen": still.failed}, out / "survival.png")
     own = _row(life, real, units)
-    own["reanchors_per_1000"] = missing("this version does not put a world back on its keyframes")
-    report: dict[str, object] = {key: own[key] for key in (*KEYS[:3],)}
+    again = _reanchored(world, library, windows, controls, health, noop, plan.batch, real, log)
+    report: dict[str, object] = {"survival_7200": own["survival_7200"]}
+    report["reanchors_per_1000"] = again.pop("reanchors_per_1000")
+    report["tc"] = own["tc"]
     report["tc_real"] = measure(real.constancy, real.units).graded()
     report["motion_ratio"] = own["motion_ratio"]
     report |= _distances(life.clips, real)
     report["ms_ratio"] = measure(life.slowed, units).graded()
+    report["reanchored"] = again
     report["frozen"] = _row(still, real, units)
     report["failed_at"] = [None if np.isinf(tick) else int(tick) for tick in life.failed]
     return report
@@ -157,6 +163,46 @@ def live(
         clips=np.concatenate(clips),
         slowed=np.concatenate(slowed),
     )
+
+
+def _reanchored(
+    world: "World",
+    library: Library,
+    windows: Sequence[Window],
+    controls: Ints,
+    health: Health,
+    noop: int | None,
+    batch: int,
+    real: "Real",
+    log: Log,
+) -> dict[str, Graded]:
+    """The row of the world that re-anchors, and how often it does."""
+    if not world.reanchoring().reanchors:
+        return {"reanchors_per_1000": missing(f"{world.name} lacks an alarm, or keyframes")}
+    log("the same, put back on a keyframe when the alarm keeps ringing")
+    predictor = Reanchored(world.reanchoring(), library.controls or tuple(world.actions))
+    units = [w.unit for w in windows]
+    row = _row(live(predictor, world, windows, controls, health, noop, batch), real, units)
+    often = [1000 * count / controls.shape[1] for count in predictor.counts]
+    return {**row, "reanchors_per_1000": measure(np.array(often), units).graded()}
+
+
+class Reanchored(WorldPredictor):
+    """Counts how often each rollout is put back on a keyframe."""
+
+    def __init__(self, world: "World", controls: Sequence[str]) -> None:
+        super().__init__(world, controls)
+        self.counts: list[int] = []
+
+    def rollout(self, windows: Sequence[Window], controls: Ints) -> Iterator[Frames]:
+        ringing = torch.zeros(len(windows), dtype=torch.int64)
+        counts = torch.zeros_like(ringing)
+        for output in self.outputs(windows, controls):
+            assert output.alarm is not None
+            ringing, is_lost = ringing_after(ringing, torch.from_numpy(output.alarm))
+            counts += is_lost
+            yield output.frame
+        self.counts += counts.tolist()
 
 
 def draw_survival(failed: dict[str, Floats], path: Path) -> None:

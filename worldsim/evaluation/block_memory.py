@@ -1,19 +1,18 @@
 """Block `memory` of `worldsim eval`: is the hall still there when one turns back?
 
     mg_64, mg_128, mg_256   PSNR gain in dB of the world over itself with its recurrent memory and
-                            the frames that it keeps of what was seen
-                            emptied every 16 tics of the way back, over the last 8 frames of trips
-                            that return 64, 128, 256 tics after they began (`trips.py`), where
-                            the game shows what it showed before: what has come or gone in the
-                            meantime is nothing to remember
+                            what it keeps of what was seen emptied every 16 tics of the way back,
+                            over the last 8 frames of trips that return 64, 128, 256 tics after
+                            they began (`trips.py`), where the game shows what it showed before:
+                            what has come or gone in the meantime is nothing to remember
     mg_64_keyframes         the same over itself without its keyframes
     reappear_f1_24          monsters that were in view, and 24 tics later are again: F1 of those
                             that a detector finds in the imagined picture (`detector.py`)
 
 Pixels are graded on the deterministic prediction, monsters on samples. `rows` has the PSNR of each
 predictor: the world, without state, without the trunk's state alone, without keyframes (its own and
-those of its footage), frozen (a picture that stays), and
-`oracle`, the real past frame of the same angle, which is what perfect retrieval could show.
+those of its footage), frozen (a picture that stays), and `oracle`, the real past frame of the same
+angle, which is what perfect retrieval could show.
 """
 
 from collections.abc import Iterator, Sequence

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from worldsim.bindings import bound
 from worldsim.dynamics import Dynamics
@@ -20,6 +21,8 @@ from worldsim.training.labels import only_labelled, read_labels
 from worldsim.training.own_features import own_features
 from worldsim.training.presets import Preset
 from worldsim.training.say import say
+
+BEGUN_ANEW = ("dynamics", "objects")  # stages of which nothing stays where labels are forgotten
 
 
 def prepare_footage(
@@ -109,7 +112,20 @@ def continued(base: WorldConfig, *, is_learned: bool) -> WorldConfig:
         raise WorldsimError(f"{base.name}: its actions are learned; use --actions learned")
     if base.learned_actions or not is_learned:
         return base
-    return replace(bound(base, {}), learned_actions=True, start_actions=[])
+    kept = {k: v for k, v in base.training.items() if k != "history"}
+    history = _still_true(base.training.get("history", []))
+    training = {**kept, "history": history} if history else kept
+    return replace(bound(base, {}), learned_actions=True, start_actions=[], training=training)
+
+
+def _still_true(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The account of a world's training without that of the networks that begin anew."""
+    told = []
+    for run in history:
+        steps = {k: v for k, v in run.get("steps", {}).items() if k not in BEGUN_ANEW}
+        if steps or not run.get("steps"):
+            told.append({**run, "steps": steps})
+    return told
 
 
 def refuse_without_codes(config: WorldConfig, consistency: str | None) -> None:
@@ -154,12 +170,15 @@ def begin_model(
 
 def _forget_labels(model: WorldModel, base: WorldConfig) -> None:
     """New networks for old ones that were told what was done."""
-    say(f"{base.name}: what was trained on its labels begins anew: dynamics, objects, sound")
+    parts = ["dynamics"]
     model.dynamics = Dynamics(base.dynamics, base.objects)
     if base.objects is not None:
+        parts.append("objects")
         model.objects = Objects(base.objects, base.dynamics)
     if model.sound is not None and base.sound is not None:
+        parts.append("sound")
         model.sound.dynamics = SoundDynamics(base.sound.dynamics)  # the codec knows no actions
+    say(f"{base.name}: what was trained on its labels begins anew: {', '.join(parts)}")
 
 
 def begin_features(

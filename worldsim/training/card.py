@@ -7,6 +7,8 @@ from typing import Any
 
 from worldsim.folder import WorldConfig, read_config, write_config
 
+BLOCKS = ("lam", "objects", "audio", "memory", "long")  # whose figures bear their names
+
 FRONT = """---
 library_name: worldsim
 license: apache-2.0
@@ -43,13 +45,16 @@ def write_card(folder: Path, config: WorldConfig) -> None:
 
 
 def record_measurement(folder: Path, report: Mapping[str, Any]) -> None:
-    """Put the figures of an `eval` report into config.json and the card."""
+    """Put the figures of an `eval` report into config.json and the card, beside those of other
+    blocks."""
     flat = dict(report)
-    for block in ("lam", "objects"):
+    for block in BLOCKS:
         flat |= {f"{block}.{k}": v for k, v in report.get(block, {}).items()}
+    flat |= {f"alarm.{k}": v for k, v in report.get("alarm", {}).get("detector", {}).items()}
     graded = {k: v for k, v in flat.items() if isinstance(v, dict) and "value" in v}
     config = read_config(folder)
-    training = {**config.training, "measured": graded}
+    measured = {**config.training.get("measured", {}), **graded}
+    training = {**config.training, "measured": measured}
     write_config(folder, replace(config, training=training))
     write_card(folder, read_config(folder))
 
