@@ -23,8 +23,9 @@ from worldsim.slots import Slot, num_bytes
 from worldsim.ticker import Ticker
 
 if TYPE_CHECKING:
+    from worldsim.output import Prediction
     from worldsim.state import WorldState
-    from worldsim.world import Prediction, World
+    from worldsim.world import World
 
 POLL = 0.004  # seconds: how often the keys are looked at while a server's frame is awaited
 PATIENCE = 0.1  # seconds without a frame, then the window gets a turn

@@ -22,8 +22,9 @@ from worldsim.errors import CheckpointError
 from worldsim.slots import Slot, gather, num_bytes
 
 if TYPE_CHECKING:
+    from worldsim.output import Output, Prediction
     from worldsim.state import WorldState
-    from worldsim.world import Output, Prediction, World
+    from worldsim.world import World
 
 log = logging.getLogger("worldsim.server")
 T = TypeVar("T")

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from worldsim.env import WorldEnv, WorldVectorEnv
     from worldsim.errors import WorldsimError
+    from worldsim.output import Output
     from worldsim.state import WorldState
     from worldsim.training.run import train
-    from worldsim.world import Output, World
+    from worldsim.world import World
 
 _HOME = {
     "World": "worldsim.world",
-    "Output": "worldsim.world",
+    "Output": "worldsim.output",
     "WorldState": "worldsim.state",
     "WorldEnv": "worldsim.env",
     "WorldVectorEnv": "worldsim.env",

@@ -7,7 +7,7 @@ A tick has two halves. `predict` is late: it needs the action, and the frame com
 import copy
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -18,56 +18,26 @@ from torch import Tensor
 
 from worldsim import objects, start
 from worldsim.anchor import anchored, quiet, ringing_after
-from worldsim.axes import Action, at_rest, check_axes
+from worldsim.axes import Action, at_rest
 from worldsim.backends.choice import open_parts
 from worldsim.backends.parts import Parts
 from worldsim.bindings import bind_in_folder
 from worldsim.codes import infer_codes
 from worldsim.costs import Pace, measure
-from worldsim.draw import Drawn, draw, noise_of
+from worldsim.draw import draw, noise_of
 from worldsim.dynamics.flow import STEPS
 from worldsim.dynamics.kept import nothing_kept
 from worldsim.dynamics.objects import Objects
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights
+from worldsim.inputs import check_frames, read_action, read_past
 from worldsim.model import Frames, WorldModel
+from worldsim.output import Output, Prediction
 from worldsim.snapshot import decode_state, encode_state
 from worldsim.sound import SoundState
 from worldsim.state import WorldState
 from worldsim.tokenizer import to_frames
 
 MODES = {"fast": 1, "interactive": 4, "quality": 4}  # flow steps
-
-
-@dataclass(frozen=True, kw_only=True)
-class Output:
-    """What one tick shows. Absent parts are None."""
-
-    frame: Frames  # (B, H, W, 3)
-    audio: NDArray[np.float32] | None = None  # (B, sample_rate / fps), -1..1
-    # (B, K, D): x, y, width, height in parts of the frame, presence, then attributes
-    objects: NDArray[np.float32] | None = None
-    alarm: NDArray[np.bool_] | None = None  # (B,)
-    timing: dict[str, float] = field(default_factory=dict)  # ms per stage of this tick
-    flow_steps: int = 0  # that this frame was given
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """A tick that has been shown but not yet remembered."""
-
-    output: Output
-    state: WorldState  # before the tick
-    action: Tensor  # int64 (B,), or float (B, A)
-    drawn: Drawn
-    picture: Tensor  # (B, 3, H, W)
-    seconds: float = 0.0  # that it took
-    sound: SoundState | None = None  # after the tick; None in a world without sound
-
-    @property
-    def is_finite(self) -> NDArray[np.bool_]:
-        """(B,): whether the model gave each player numbers; what is NaN once stays NaN."""
-        finite: NDArray[np.bool_] = self.drawn.latent.isfinite().flatten(1).all(dim=1).cpu().numpy()
-        return finite
 
 
 class World:
@@ -202,7 +172,7 @@ class World:
                 self._start = self._look(shown[None], self.config.start_actions or None)
             state = self._start.repeat(batch)
         else:
-            self._check_frames(frames)
+            check_frames(frames, self.frame_size)
             several = frames.ndim == 5
             state = self._look(frames if several else frames[None], actions)
             state = state if several else state.repeat(batch)
@@ -245,7 +215,7 @@ class World:
         if self._adapts and flow_steps is None:
             steps = self._pace(state).steps(1.0 / self.fps if left is None else left)
         scale = self.config.noise_scale if noise_scale is None else noise_scale
-        chosen = self._check_action(action, state.batch)
+        chosen = self._told(action, state.batch)
         begun = time.perf_counter()
         noise = noise_of(state, scale)
         drawn = draw(self._model, self._parts, state, chosen, noise, steps)
@@ -303,9 +273,9 @@ class World:
     def observe(self, state: WorldState, frame: Frames, action: int | ArrayLike) -> WorldState:
         """Remember a real frame, uint8 (B, H, W, 3), that followed `action`, instead of a
         predicted one."""
-        self._check_frames(frame)
+        check_frames(frame, self.frame_size)
         pixels, latent = self._model.pixels(frame), self._model.encode(frame[:, None])[:, 0]
-        chosen = self._check_action(action, state.batch)
+        chosen = self._told(action, state.batch)
         _, sound = self._hear(state, latent, chosen, {})
         # where the action takes the player and the objects is predicted, as in play
         drawn = draw(self._model, self._parts, state, chosen, None, 1)
@@ -344,7 +314,7 @@ class World:
     @torch.inference_mode()
     def encode(self, frames: Frames) -> NDArray[np.float32]:
         """The latents of frames: uint8 (T, H, W, 3) -> (T, P, C)."""
-        self._check_frames(frames)
+        check_frames(frames, self.frame_size)
         latents: NDArray[np.float32] = self._model.encode(frames[None])[0].cpu().numpy()
         return latents
 
@@ -352,7 +322,7 @@ class World:
     def reconstruct(self, frames: Frames, *, clear_cache: bool = False) -> Frames:
         """uint8 (T, H, W, 3) through the tokenizer and back; `clear_cache` makes the decoder
         paint every frame from its latent alone."""
-        self._check_frames(frames)
+        check_frames(frames, self.frame_size)
         latents = self._model.encode(frames[None])[0]
         tokenizer = self._model.tokenizer
         cleared = tokenizer.decoder.cleared(1)
@@ -383,7 +353,7 @@ class World:
         was trained on labelled actions and has no such model."""
         if self._model.actions is None:
             return None
-        self._check_frames(frames)
+        check_frames(frames, self.frame_size)
         if frames.ndim != 4 or len(frames) < 2:
             raise ValueError(f"frames must be at least two, (T, H, W, 3), got {frames.shape}")
         return infer_codes(self._model.actions, frames, self._model.encode(frames[None])[0])
@@ -397,7 +367,7 @@ class World:
         if student is None:
             return None
         for frames in (before, after):
-            self._check_frames(frames)
+            check_frames(frames, self.frame_size)
         a, b = self._model.encode(before[:, None])[:, 0], self._model.encode(after[:, None])[:, 0]
         both = torch.stack([student.score(a, b), student.bound(a, b)], dim=-1)
         doubt: NDArray[np.float64] = both.double().cpu().numpy()
@@ -425,14 +395,8 @@ class World:
         dynamics, row = self._model.dynamics, (len(self.axes),) if self.axes else ()
         led = torch.full((batch, ticks, *row), dynamics.unknown_action, device=self.device)
         if actions is not None and ticks > 1:
-            kind = np.float32 if self.axes else np.int64
-            told = torch.as_tensor(np.asarray(actions, dtype=kind), device=self.device)
-            if told.shape not in ((ticks - 1, *row), (batch, ticks - 1, *row)):
-                raise ValueError(
-                    f"actions must be {(ticks - 1, *row)} or {(batch, ticks - 1, *row)}, "
-                    f"got {tuple(told.shape)}"
-                )
-            led[:, 1:] = dynamics.told(told)
+            past = read_past(actions, batch, ticks, axes=self.axes, device=self.device)
+            led[:, 1:] = dynamics.told(past)
         return self._model.look(frames, led)
 
     def _hear(
@@ -478,23 +442,7 @@ class World:
         is_alarm: NDArray[np.bool_] = (score > self.config.features.alarm).cpu().numpy()
         return is_alarm
 
-    def _check_action(self, action: int | ArrayLike, batch: int) -> Tensor:
-        if self.axes:
-            floats = check_axes(action, batch, self.axes).astype(np.float32)
-            return torch.as_tensor(floats, device=self.device)
-        chosen = np.asarray(action)
-        if chosen.dtype.kind not in "iu" or chosen.shape not in ((), (batch,)):
-            raise ValueError(f"action must be an int or {batch} ints, got {action!r:.60}")
-        values = chosen.tolist() if chosen.shape else [chosen.item()] * batch
-        for value in (min(values), max(values)):
-            if not 0 <= value < self.num_actions:
-                raise ValueError(f"action must be < {self.num_actions}, got {value}")
-        return torch.tensor(values, device=self.device)
-
-    def _check_frames(self, frames: Frames) -> None:
-        if frames.dtype != np.uint8 or frames.shape[-3:] != (*self.frame_size, 3):
-            height, width = self.frame_size
-            raise ValueError(
-                f"frames must be uint8 (..., {height}, {width}, 3), "
-                f"got {frames.dtype} {frames.shape}"
-            )
+    def _told(self, action: int | ArrayLike, batch: int) -> Tensor:
+        return read_action(
+            action, batch, count=self.num_actions, axes=self.axes, device=self.device
+        )

@@ -16,8 +16,9 @@ from worldsim.evaluation.footage import Library, Window
 from worldsim.evaluation.metrics import Frames
 
 if TYPE_CHECKING:
+    from worldsim.output import Output
     from worldsim.state import WorldState
-    from worldsim.world import Output, World
+    from worldsim.world import World
 
 SAMPLE_STEPS = 2  # of the flow
 Ints = npt.NDArray[np.int64]

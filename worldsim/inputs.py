@@ -1,0 +1,56 @@
+"""What callers hand to a world, checked: one sentence says what is wrong with it.
+
+Shapes: B players, A axes, T ticks, H W picture.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from worldsim.axes import Axis, check_axes
+from worldsim.model import Frames
+
+
+def check_frames(frames: Frames, size: tuple[int, int]) -> None:
+    """ValueError for what is not uint8 (..., H, W, 3) of the `size` (H, W)."""
+    if frames.dtype != np.uint8 or frames.shape[-3:] != (*size, 3):
+        height, width = size
+        raise ValueError(
+            f"frames must be uint8 (..., {height}, {width}, 3), got {frames.dtype} {frames.shape}"
+        )
+
+
+def read_action(
+    action: int | ArrayLike, batch: int, *, count: int, axes: Sequence[Axis], device: torch.device
+) -> Tensor:
+    """One action for all players, or one each -> int64 (B,) below `count`, or float (B, A) of a
+    world with `axes`; ValueError for one that this world does not have."""
+    if axes:
+        floats = check_axes(action, batch, axes).astype(np.float32)
+        return torch.as_tensor(floats, device=device)
+    chosen = np.asarray(action)
+    if chosen.dtype.kind not in "iu" or chosen.shape not in ((), (batch,)):
+        raise ValueError(f"action must be an int or {batch} ints, got {action!r:.60}")
+    values = chosen.tolist() if chosen.shape else [chosen.item()] * batch
+    for value in (min(values), max(values)):
+        if not 0 <= value < count:
+            raise ValueError(f"action must be < {count}, got {value}")
+    return torch.tensor(values, device=device)
+
+
+def read_past(
+    actions: ArrayLike, batch: int, ticks: int, *, axes: Sequence[Axis], device: torch.device
+) -> Tensor:
+    """What was done between the frames of a context (B, T, H, W, 3): (T - 1,) for all players or
+    (B, T - 1), floats with an axis more in a world with `axes`; ValueError for another shape."""
+    kind, row = (np.float32, (len(axes),)) if axes else (np.int64, ())
+    told = torch.as_tensor(np.asarray(actions, dtype=kind), device=device)
+    if told.shape not in ((ticks - 1, *row), (batch, ticks - 1, *row)):
+        raise ValueError(
+            f"actions must be {(ticks - 1, *row)} or {(batch, ticks - 1, *row)}, "
+            f"got {tuple(told.shape)}"
+        )
+    return told
