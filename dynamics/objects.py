@@ -31,19 +31,19 @@ BOX = slice(0, 4)
 PRESENCE = 4
 SHOWN = 5  # columns before the attributes
 REMEMBERED = 0.5  # presence of what is out of view; above it is seen, below it fades
-FADING = 0.8  # of the presence per tick, of what should be seen and is not
+FADING = 0.6  # of the presence per tick, of what should be seen and is not
 FORGOTTEN = 0.1  # presence below which a slot is free again
 MEMORY_TICKS = 400.0  # out of view
-# how slots compete; the numbers were searched for on recordings (docs/log.md)
-ROUNDS = 1  # of competing for cells, per tick
-WIDTH = (0.18, 0.5)  # standard deviation of a slot: of its sides, and cells
-NOBODY = 0.05  # weight of the background in the competition
-FAINT, SOLID = 0.01, 0.3  # of the field: below the one nothing, above the other all of a cell
-FILLED = 0.3  # of a box at least, or it shrinks: it holds two objects, or none
-LEAST = 0.25  # cells that a slot must win to be seen
+# how slots compete; searched for on recordings (docs/log.md)
+ROUNDS = 3  # of competing for cells, per tick
+WIDTH = 0.3  # standard deviation of a slot, of its sides and of a cell each
+NOBODY = 0.2  # weight of the background in the competition
+FAINT, SOLID = 0.03, 0.2  # of the field: below the one nothing, above the other all of a cell
+FILLED = 0.2  # of a box at least, or it shrinks: it holds two objects, or none
+LEAST = 1.0  # cells that a slot must win to be seen
 SAME = 0.2  # of the sides: slots whose middles are nearer are one
-SCALES = (2, 3, 4, 6, 8, 12, 16)  # cells, sides of what may be born
-BIRTH = 0.6  # least mean of the field in it
+SCALES = (2, 4, 8, 16)  # cells, sides of what may be born
+BIRTH = 0.7  # least mean of the field in it
 LEAST_LOG = -20.0  # of the weight of a far cell, along each axis
 INSIDE = (0.15, 0.85)  # of the frame: what is out of view moves as what is just within
 
@@ -251,7 +251,7 @@ class Objects(nn.Module):
             filled = F.avg_pool2d(rest[:, None], side, stride=1)[:, 0]
             width = filled.shape[2]
             value, index = filled.flatten(1).max(dim=1)
-            score = torch.where(value > BIRTH, value * side, 0.0)
+            score = torch.where(value > BIRTH, value * side**0.5, 0.0)
             corner = torch.stack([index % width, index // width], dim=-1)
             better = score > best
             where = torch.where(better[:, None], corner + side / 2, where)
@@ -276,7 +276,7 @@ class Objects(nn.Module):
 
     def _gaussians(self, box: Tensor, there: Tensor, doubt: Tensor | float = 0.0) -> Tensor:
         """(B, K, 4) -> (B, K, N), 1 at the middle; 0 for what is not `there`."""
-        sigma = WIDTH[0] * box[..., 2:] + WIDTH[1] * self.cell[:2] + doubt
+        sigma = WIDTH * (box[..., 2:] + self.cell[:2]) + doubt
         x = -0.5 * ((self.across - box[..., :1]) / sigma[..., :1]).square()
         y = -0.5 * ((self.down - box[..., 1:2]) / sigma[..., 1:]).square()
         # what is smaller yet makes denormal numbers, with which a CPU is slow
