@@ -21,6 +21,7 @@ VERBS = {
     "record": "play a real game by script and record it as videos",
     "train": "turn a folder of videos into a world",
     "actions": "see what the actions of a world do, and bind keys to them",
+    "export": "write a world into a folder of its own, or to a model hub",
     "eval": "grade a world against held-out recordings",
     "bench": "measure latency and throughput",
     "data": "say what is in a folder of videos, and what is wrong with it",

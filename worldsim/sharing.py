@@ -1,0 +1,78 @@
+"""Worlds that leave this machine: a folder of their own, and the model hub."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from worldsim.errors import DataError, MachineError
+from worldsim.folder import (
+    HUB_FILES,
+    find_world,
+    read_config,
+    read_weights,
+    write_config,
+    write_world,
+)
+from worldsim.model import WorldModel
+from worldsim.training.card import write_card
+
+
+def export(
+    world: str | Path, out: Path, *, name: str | None = None, keyframes: bool = True
+) -> dict[str, str | int]:
+    """Write a world to the folder `out`, under another `name` if that is given, and without the
+    frames of its footage if `keyframes` is False; what was written, JSON-ready.
+
+    Raises CheckpointError if there is no such world or it is damaged, DataError if there is
+    something in `out`, MachineError if it cannot be written.
+    """
+    folder = find_world(world)
+    config = read_config(folder)
+    model = WorldModel(config)
+    digest = read_weights(folder, model)
+    config = replace(config, name=name or config.name)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out}: is not empty; give another folder with --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for start in folder.glob("start.*"):
+            shutil.copyfile(start, out / start.name)
+        if keyframes or model.keyframes is None:
+            shutil.copyfile(folder / "model.safetensors", out / "model.safetensors")
+            write_config(out, config)
+        else:
+            model.keyframes = None
+            config = replace(config, keyframes=0)
+            write_world(out, config, model)
+            digest = read_weights(out, model)
+        write_card(out, config)
+    except OSError as error:
+        raise MachineError(f"{out}: {error.strerror}") from error
+    size = sum(path.stat().st_size for path in out.iterdir())
+    return {"folder": str(out), "name": config.name, "hash": digest, "bytes": size}
+
+
+def publish(folder: Path, repository: str, *, is_public: bool) -> str:
+    """Upload a world folder to `repository`, OWNER/NAME, on the model hub, which is made if it is
+    not there; its address. MachineError if the hub cannot be reached, or refuses."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+
+    hub = HfApi(token=True)  # without one it says so before anything is sent
+    # of the base classes one is what its HTTP client raises without an answer
+    refused = (*HfHubHTTPError.__bases__, HFValidationError)
+    try:
+        hub.create_repo(repository, private=not is_public, exist_ok=True)
+        hub.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            allow_patterns=HUB_FILES,
+            commit_message=f"worldsim export of {read_config(folder).name}",
+        )
+    except LocalTokenNotFoundError as error:
+        raise MachineError(
+            f"{repository}: nobody is logged in on the hub here; `hf auth login` does that"
+        ) from error
+    except refused as error:
+        raise MachineError(f"{repository}: {error}") from error
+    return f"{hub.endpoint}/{repository}"
