@@ -113,6 +113,7 @@ class ToyWorld:
     frame_size = (HEIGHT, WIDTH)
     num_actions = len(CONTROLS)
     has_keyframes = False
+    reanchors = False
 
     def __init__(
         self,
@@ -148,6 +149,9 @@ class ToyWorld:
         frames = [look(p, bool(c == 5)) for p, c in zip(places, controls, strict=True)]
         moved = ToyState(tuple((*place.tolist(), 0) for place in places))
         return moved, output([self.spoil(frame) for frame in frames])
+
+    def reanchoring(self) -> "ToyWorld":
+        return self
 
     def infer_actions(self, frames: Frames) -> npt.NDArray[np.int64] | None:
         return None

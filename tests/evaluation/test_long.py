@@ -72,3 +72,23 @@ def test_free_play_of_real_noisy_and_frozen_worlds(
     assert 0.2 < real["ms_ratio"] < 5
     assert real["reanchors_per_1000"] is None
     assert (tmp_path / "survival.png").is_file()
+
+
+def test_it_counts_how_often_a_world_is_put_back_on_a_keyframe(
+    short: None, library: Library, plan: Plan, make_world: MakeWorld, tmp_path: Path
+) -> None:
+    world: Any = make_world("loud")
+    world.reanchors = True
+    step = world.step
+
+    def ringing_step(state: Any, action: Any, **how: Any) -> Any:
+        state, out = step(state, action, **how)
+        out.alarm = np.ones(len(out.frame), dtype=np.bool_)
+        return state, out
+
+    world.step = ringing_step
+
+    report: Any = grade(world, library, plan, quiet, tmp_path)
+
+    assert report["reanchors_per_1000"]["value"] == pytest.approx(1000 / 264)
+    assert report["reanchored"]["survival_7200"]["value"] == 0
