@@ -61,7 +61,7 @@ def publish(folder: Path, repository: str, *, is_public: bool) -> str:
 
     hub = HfApi(token=True)  # without one it says so before anything is sent
     # of the base classes one is what its HTTP client raises without an answer
-    bases = cast(tuple[type[Exception], ...], HfHubHTTPError.__bases__)
+    refused = cast(tuple[type[Exception], ...], (*HfHubHTTPError.__bases__, HFValidationError))
     try:
         hub.create_repo(repository, private=not is_public, exist_ok=True)
         hub.upload_folder(
@@ -74,6 +74,6 @@ def publish(folder: Path, repository: str, *, is_public: bool) -> str:
         raise MachineError(
             f"{repository}: nobody is logged in on the hub here; `hf auth login` does that"
         ) from error
-    except (*bases, HFValidationError) as error:
+    except refused as error:
         raise MachineError(f"{repository}: {error}") from error
     return f"{hub.endpoint}/{repository}"
