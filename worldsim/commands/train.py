@@ -55,6 +55,8 @@ class Train:
     """With --resume: fail if the newest checkpoint is damaged, instead of using the one before."""
     checkpoint_every: float = 300.0
     """Seconds between checkpoints."""
+    track: Literal["tensorboard", "trackio", "wandb"] | None = None
+    """Show the curves there too, beside OUT/metrics.jsonl (extra `track`)."""
 
     def __post_init__(self) -> None:
         if (self.actions == "few") != (self.labels is not None):
@@ -86,6 +88,7 @@ class Train:
             checkpoint_every=self.checkpoint_every,
             features=self.features,
             consistency=self.consistency,
+            track=self.track,
         )
         return 0
 

@@ -34,6 +34,7 @@ from worldsim.training.interrupt import Interrupt
 from worldsim.training.metrics import Metrics, finite
 from worldsim.training.pace import Pace
 from worldsim.training.say import say
+from worldsim.training.trackers import Tracker
 
 AVERAGE_DECAY = 0.999
 METRICS_EVERY = 20  # steps
@@ -54,6 +55,7 @@ class Care:
     strict: bool = False  # but not if a newer one is damaged
     checkpoint_every: float = 300.0  # seconds; 0 is after every update
     watch_every: float = 180.0  # seconds
+    tracker: Tracker | None = None  # who is told what metrics.jsonl is told
 
 
 Watch = Callable[[nn.Module, int], None]  # the averaged model, updates done
@@ -99,6 +101,8 @@ def fit(
             if step % METRICS_EVERY == 0 or place.step == steps:
                 values = distributed.mean_of(values)
                 metrics.write(step, values)
+                if care.tracker is not None:
+                    care.tracker.log(stage.name, step, values)
                 bar.show(step, values, str(pace))
             if in_a_row == MAX_SKIPPED:
                 _give_up(run, stage, place, list(last), f"{in_a_row} updates up to {step} are not")

@@ -11,7 +11,7 @@ import torch
 
 from worldsim.bindings import listed
 from worldsim.folder import WorldConfig, find_world, read_config
-from worldsim.training import distributed
+from worldsim.training import distributed, trackers
 from worldsim.training.begin import (
     begin_features,
     begin_model,
@@ -33,7 +33,15 @@ from worldsim.training.request import Actions, Request
 from worldsim.training.say import say
 from worldsim.training.sound_stage import read_sound
 
-EARLIER = ("checkpoints", "metrics.jsonl", "plan.json", "diagnostics.json", "strips")
+EARLIER = (
+    "checkpoints",
+    "metrics.jsonl",
+    "plan.json",
+    "diagnostics.json",
+    "strips",
+    "tensorboard",
+    "wandb",
+)
 
 
 def train(
@@ -56,6 +64,7 @@ def train(
     checkpoint_every: float = Care.checkpoint_every,
     features: str | None = None,
     consistency: Kind | Literal["off"] = "off",
+    track: trackers.Kind | None = None,
 ) -> Path:
     """Train a world on a folder of videos; returns the world folder, OUT/world.
 
@@ -75,11 +84,12 @@ def train(
 
     `resume` goes on from the newest checkpoint that holds, saved every `checkpoint_every` seconds;
     with `strict` a damaged one ends the run instead. What an earlier run left in `out` is put into
-    OUT/before if this one does not resume it.
+    OUT/before if this one does not resume it. `track`: tensorboard, trackio or wandb is told what
+    OUT/metrics.jsonl is told.
 
     Raises DataError if nothing in `videos` can be used, CheckpointError if a checkpoint cannot,
     TrainingError if the loss is no number any more, WorldsimError if `out` is in use, MachineError
-    if the disk does not take what is written.
+    if the disk does not take what is written, or if there is nobody to `track`.
     """
     request = Request(
         videos=Path(videos),
@@ -96,8 +106,16 @@ def train(
         features=features,
         consistency=consistency,
     )
+    if track is not None:
+        trackers.package(track)
     care = Care(resume=resume, strict=strict, checkpoint_every=checkpoint_every)
-    with distributed.processes(), disk_errors(request.run), _alone(request.run, resume=resume):
+    with (
+        distributed.processes(),
+        disk_errors(request.run),
+        _alone(request.run, resume=resume),
+        trackers.tracking(track, request.run) as tracker,
+    ):
+        care = replace(care, tracker=tracker)
         torch.manual_seed(seed)
         course, shares = begin(request)
         plan = course.plan(minutes, steps, shares, resume=resume)
