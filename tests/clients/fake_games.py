@@ -7,7 +7,8 @@ import av
 import numpy as np
 from fake_world import FakeWorld
 
-from worldsim.clients.source import Beginning, LocalSource
+from worldsim.clients.local import LocalSource
+from worldsim.clients.source import Beginning
 
 
 def local(world: FakeWorld | None = None, **beginning: Any) -> LocalSource:

@@ -16,7 +16,8 @@ from PIL import Image
 from worldsim.clients.clip import ClipWriter
 from worldsim.clients.game import Game
 from worldsim.clients.headless import play_script
-from worldsim.clients.source import Beginning, LocalSource
+from worldsim.clients.local import LocalSource
+from worldsim.clients.source import Beginning
 from worldsim.clients.sync_client import Client
 from worldsim.clients.window import Window
 from worldsim.dynamics import DynamicsConfig

@@ -20,7 +20,8 @@ from worldsim.clients import script
 from worldsim.clients.clip import ClipWriter, save_picture
 from worldsim.clients.headless import play_script
 from worldsim.clients.meter import Meter
-from worldsim.clients.source import Beginning, Facts, RemoteSource, Source
+from worldsim.clients.remote import RemoteSource
+from worldsim.clients.source import Beginning, Facts, Source
 from worldsim.clients.sync_client import Client
 from worldsim.commands.play import Play
 from worldsim.errors import CheckpointError, DataError, WorldsimError

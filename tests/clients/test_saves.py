@@ -12,8 +12,10 @@ from fake_world import FakeWorld, read_back
 from test_window import Player, press, release
 
 from worldsim.clients.game import Game
+from worldsim.clients.local import LocalSource
+from worldsim.clients.remote import RemoteSource
 from worldsim.clients.saves import newest_save, write_save
-from worldsim.clients.source import Beginning, LocalSource, RemoteSource, Source
+from worldsim.clients.source import Beginning, Source
 from worldsim.clients.sync_client import Client
 from worldsim.clients.window import Window
 from worldsim.errors import DataError, WorldsimError

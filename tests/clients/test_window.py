@@ -16,7 +16,8 @@ from worldsim.axes import Axis
 from worldsim.clients.boxes import draw_boxes
 from worldsim.clients.game import Game
 from worldsim.clients.keys import choose
-from worldsim.clients.source import LocalSource, Picture
+from worldsim.clients.local import LocalSource
+from worldsim.clients.source import Picture
 from worldsim.clients.steering import Steering
 from worldsim.clients.window import Command, Window, why_no_window
 

@@ -100,7 +100,8 @@ class Play:
         return 0
 
     def _source(self) -> "Source":
-        from worldsim.clients.source import LocalSource, RemoteSource
+        from worldsim.clients.local import LocalSource
+        from worldsim.clients.remote import RemoteSource
         from worldsim.errors import DataError
 
         beginning = self._beginning()
