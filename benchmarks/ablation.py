@@ -38,12 +38,13 @@ from worldsim.evaluation.predictors import WorldPredictor
 from worldsim.phi import find_features
 from worldsim.runtime import prepare
 from worldsim.tokenizer.features import Features
-from worldsim.training import dynamics_stage
+from worldsim.training import dynamics_stage, imagine
 from worldsim.training.run import train
 from worldsim.training.say import say
 from worldsim.world import World
 
-# row -> kind of L_consist, and constants of the dynamics stage
+HOMES = (dynamics_stage, imagine)  # of the constants
+# row -> kind of L_consist, and constants of the dynamics' training
 ROWS: dict[str, tuple[str, dict[str, float]]] = {
     "off": ("off", {}),
     "matched": ("matched", {}),
@@ -146,15 +147,16 @@ def trained(args: argparse.Namespace, row: str, seed: int) -> World:
 
 @contextmanager
 def changed(constants: dict[str, float]) -> Iterator[None]:
-    """Constants of the dynamics stage, for a while."""
-    before = {name: getattr(dynamics_stage, name) for name in constants}
+    """Constants of the dynamics' training, for a while."""
+    homes = {name: next(home for home in HOMES if hasattr(home, name)) for name in constants}
+    before = {name: getattr(home, name) for name, home in homes.items()}
     try:
         for name, value in constants.items():
-            setattr(dynamics_stage, name, value)
+            setattr(homes[name], name, value)
         yield
     finally:
         for name, value in before.items():
-            setattr(dynamics_stage, name, value)
+            setattr(homes[name], name, value)
 
 
 @torch.inference_mode()

@@ -25,6 +25,7 @@ class RemoteSource:
             name=world.world,
             hash=world.hash,
             fps=world.rate,
+            sample_rate=None if world.sample_rate is None else round(world.sample_rate),
             frame_size=(world.height, world.width),
             bindings=world.bindings,
             num_actions=len(world.actions),

@@ -74,9 +74,14 @@ def test_the_next_tick_starts_from_it(world: World) -> None:
 
     after = world.advance(prediction)
 
-    assert int(after.ringing[0]) == -REST  # type: ignore[index]
-    assert not torch.equal(after.latent, prediction.drawn.latent)
-    assert torch.equal(world.step(after, 1)[0].latent, world.step(after, 1)[0].latent)
+    plain = world.advance(world.predict(state, 1))
+    kept = world._model.keyframes
+    assert kept is not None and after.ringing is not None
+    assert int(after.ringing[0]) == -REST
+    assert (after.latent[0] == kept.latents.float() / 32).all(dim=(1, 2)).any()
+    assert not torch.equal(after.context, plain.context), "the trunk has read it"
+    frames = [world.step(s, 1, noise_scale=0.0)[1].frame.astype(int) for s in (after, plain)]
+    assert np.abs(frames[0] - frames[1]).mean() > 1
 
 
 def test_without_it_nothing_changes_and_saves_go_both_ways(world: World) -> None:
@@ -92,6 +97,15 @@ def test_without_it_nothing_changes_and_saves_go_both_ways(world: World) -> None
     back = world.restore(plain.snapshot(there))
     assert torch.equal(back.ringing, torch.zeros_like(here.ringing))  # type: ignore[arg-type]
     assert np.array_equal(world.step(back, 1)[1].frame, world.step(here, 1)[1].frame)
+
+
+def test_the_world_says_whether_it_re_anchors_not_the_state(world: World) -> None:
+    plain = World.load("doom-hall")
+
+    assert plain.step(world.reset(seed=1), 1)[0].ringing is None
+    assert world.step(plain.reset(seed=1), 1)[0].ringing is not None
+    with pytest.raises(ValueError, match="must all have or lack ringing"):
+        type(world.reset()).stack([plain.reset(), world.reset()])
 
 
 def test_a_world_without_keyframes_does_not_re_anchor(world: World) -> None:

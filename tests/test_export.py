@@ -8,7 +8,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 
-from worldsim import cli
+from worldsim import cli, sharing
 from worldsim.errors import DataError, MachineError
 from worldsim.folder import HUB_FILES, read_config
 from worldsim.sharing import export, publish
@@ -37,6 +37,7 @@ def test_a_world_may_leave_without_the_frames_of_its_footage(tmp_path: Path) -> 
     bare = World.load(tmp_path / "bare")
     assert not bare.has_keyframes and read_config(tmp_path / "bare").keyframes == 0
     assert told["hash"] == bare.hash != World.load("doom-hall").hash
+    assert "Not measured yet" in (tmp_path / "bare" / "README.md").read_text()
     whole = World.load("doom-hall").without_keyframes()
     expected = whole.step(whole.reset(seed=1), 2)[1].frame
     assert np.array_equal(bare.step(bare.reset(seed=1), 2)[1].frame, expected)
@@ -94,7 +95,7 @@ class Hub:
 def test_publishing_uploads_the_files_of_a_world_and_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    monkeypatch.setattr(sharing, "HfApi", Hub)
     export("doom-hall", tmp_path / "mine")
 
     url = publish(tmp_path / "mine", "me/hall", is_public=False)
@@ -105,11 +106,16 @@ def test_publishing_uploads_the_files_of_a_world_and_no_others(
     assert sent["folder_path"] == tmp_path / "mine" and sent["allow_patterns"] == HUB_FILES
 
 
-def test_who_is_not_logged_in_is_told_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_not_logged_in_is_told_how_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("huggingface_hub.utils._headers.get_token", lambda: None)
 
-    with pytest.raises(MachineError, match="me/hall: nobody is logged in on the hub here"):
-        publish(tmp_path, "me/hall", is_public=True)
+    code = cli.main(["export", "--out", str(tmp_path / "x"), "--push", "me/hall"])
+
+    assert code == 4
+    assert "me/hall: nobody is logged in on the hub here" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_hub_that_cannot_be_reached_is_said_in_a_sentence(
@@ -119,7 +125,7 @@ def test_a_hub_that_cannot_be_reached_is_said_in_a_sentence(
         def __init__(self, token: bool) -> None:
             super().__init__(endpoint="http://127.0.0.1:9", token="hf_none")
 
-    monkeypatch.setattr(huggingface_hub, "HfApi", Away)
+    monkeypatch.setattr(sharing, "HfApi", Away)
 
     with pytest.raises(MachineError, match=r"^me/hall: .*(refused|connect|attempts)"):
         publish(tmp_path, "me/hall", is_public=False)

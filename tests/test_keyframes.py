@@ -144,9 +144,9 @@ def test_what_was_moved_is_remembered_by_the_flow_that_moved_it(
 
     after = world.advance(prediction)
 
-    assert prediction.flow is not None
     size = (after.motion.shape[-2], after.motion.shape[-1])
-    torch.testing.assert_close(after.motion[:, :2], F.adaptive_avg_pool2d(prediction.flow, size))
+    flow = prediction.drawn.moved.flow
+    torch.testing.assert_close(after.motion[:, :2], F.adaptive_avg_pool2d(flow, size))
 
 
 def test_a_real_frame_is_matched_with_the_one_before(world: World, context: np.ndarray) -> None:

@@ -28,7 +28,7 @@ PACKAGES = {  # what each is for
     "vizdoom": "recording games; extra [games]",
     "openvino": "quicker on a CPU; extra [openvino]",
     "mamba-ssm": "GPU kernels; extra [cuda]",
-    "diffusers": "start scenes; extra [diffusers]",
+    "diffusers": "an oracle of tests; extra [diffusers]",
 }
 DEFAULT_WORLD = "doom-hall"
 PROBE_TICKS = 250  # of every backend

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from worldsim.backends.parts import Parts
 from worldsim.dynamics import Moved
-from worldsim.dynamics.kept import find, mix, nothing_kept, share_taken
+from worldsim.dynamics.kept import find, mix, share_taken
 from worldsim.dynamics.whole import dither, no_dither
 from worldsim.model import WorldModel
 from worldsim.state import WorldState
@@ -72,7 +72,8 @@ def _recall(
     model: WorldModel, parts: Parts, state: WorldState, drawn: Drawn, noise: Tensor | None
 ) -> Drawn:
     """With some of it from where the player was before, or else from a frame of the footage."""
-    moved, seen = drawn.moved, state.seen or nothing_kept(state.latent)
+    moved, seen = drawn.moved, state.seen
+    assert seen is not None, "states of a world with keyframes are complete"
     step, sure = model.pose_change(moved.flow), moved.sure(noise)
     here = replace(seen, pose=seen.pose + step)
     again, is_alike, pose = find(here, drawn.latent, sure, state.tick + 1)

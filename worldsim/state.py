@@ -93,8 +93,12 @@ class WorldState:
 
     @staticmethod
     def stack(states: Sequence["WorldState"]) -> "WorldState":
-        """The players of several states side by side in one batch."""
+        """The players of several states side by side in one batch; ValueError for states of
+        which some have parts that others lack."""
         parts = [state.tensors() for state in states]
+        if any(part.keys() != parts[0].keys() for part in parts):
+            some = set.union(*(set(part) ^ set(parts[0]) for part in parts))
+            raise ValueError(f"states of one batch must all have or lack {', '.join(sorted(some))}")
         return WorldState(**{k: torch.cat([part[k] for part in parts]) for k in parts[0]})
 
     def _part(self, kind: type[Part]) -> Part | None:

@@ -211,6 +211,7 @@ class World:
         from noise of `noise_scale`, the world's own if None. Noise of 0 is the deterministic
         prediction: the mean of what may follow, softer than any of it. `left`: seconds in which the
         tick has to be over, a period if None; only the mode "interactive" looks at it."""
+        state = self._completed(state)
         steps = self.flow_steps if flow_steps is None else flow_steps
         if self._adapts and flow_steps is None:
             steps = self._pace(state).steps(1.0 / self.fps if left is None else left)
@@ -277,6 +278,7 @@ class World:
         pixels, latent = self._model.pixels(frame), self._model.encode(frame[:, None])[:, 0]
         chosen = self._told(action, state.batch)
         _, sound = self._hear(state, latent, chosen, {})
+        state = self._completed(state)
         # where the action takes the player and the objects is predicted, as in play
         drawn = draw(self._model, self._parts, state, chosen, None, 1)
         found = self._read(state, latent, pixels, chosen, drawn.slots)
@@ -380,7 +382,8 @@ class World:
             state = replace(state, **nothing_kept(state.latent).tensors())
         if self.reanchors and state.ringing is None:
             return replace(state, ringing=quiet(state.batch, self.device))
-        return state if self.reanchors else replace(state, ringing=None)
+        is_foreign = state.ringing is not None and not self.reanchors
+        return replace(state, ringing=None) if is_foreign else state
 
     def _pace(self, state: WorldState) -> Pace:
         """For batches of this size; measured when there is none yet, in some ticks from `state`."""

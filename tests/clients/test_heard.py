@@ -17,6 +17,7 @@ from worldsim.clients.clip import ClipWriter
 from worldsim.clients.game import Game
 from worldsim.clients.headless import play_script
 from worldsim.clients.local import LocalSource
+from worldsim.clients.remote import RemoteSource
 from worldsim.clients.source import Beginning
 from worldsim.clients.sync_client import Client
 from worldsim.clients.window import Window
@@ -88,6 +89,24 @@ def test_the_wire_carries_what_the_world_says(
 
     for ours, theirs in zip(told, heard, strict=True):
         assert np.abs(ours - theirs).max() < 1e-4
+
+
+def test_a_clip_of_a_game_on_a_server_has_its_sound(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world, "arm", lambda: None, raising=False)  # what a fake world counts
+    clip = tmp_path / "a.mp4"
+
+    with server_of(world) as server:  # type: ignore[arg-type]
+        source = RemoteSource(Client.connect(server.url), Beginning())
+        assert source.facts.sample_rate == 22050
+        play_script(source, [(1, 20)], frames=20, clip=clip, on_first=lambda: None)
+        source.close()
+
+    with av.open(str(clip)) as container:
+        heard = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    assert len(heard) >= 20 * 630
+    assert heard.std() > 0.01
 
 
 def test_a_game_plays_what_it_shows_until_it_is_muted(tmp_path: Path) -> None:

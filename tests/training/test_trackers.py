@@ -20,7 +20,7 @@ def test_tensorboard_shows_what_the_metrics_say(tmp_path: Path) -> None:
     how: Any = {"actions": "labelled", "preset": "small", "stages": ["tokenizer"]}
     train(FIXTURE, tmp_path / "run", steps=22, track="tensorboard", **how)
 
-    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard" / "0"))
     events.Reload()
     shown = {e.step: e.value for e in events.Scalars("tokenizer/psnr")}
     told = {line["step"]: line["psnr"] for line in read_metrics(tmp_path / "run")}
@@ -75,6 +75,25 @@ def test_services_are_told_by_stage_and_told_the_end(
         ("dynamics/*", "dynamics/step"),
     ]
     assert service.is_finished
+
+
+def test_training_goes_on_without_a_service_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = Service()
+
+    def fail(row: dict[str, float]) -> None:
+        raise ConnectionError("the line is dead")
+
+    service.log = fail
+    monkeypatch.setitem(sys.modules, "trackio", service)  # type: ignore[arg-type]
+
+    with tracking("trackio", tmp_path / "hall") as tracker:
+        assert tracker is not None
+        tracker.log("dynamics", 0, {"loss": 0.5})
+        tracker.log("dynamics", 20, {"loss": 0.4})
+
+    assert capsys.readouterr().err.count("the line is dead; from here on only metrics.jsonl") == 1
 
 
 def test_nobody_is_told_unless_asked(tmp_path: Path) -> None:

@@ -50,7 +50,8 @@ BOUNDS = {
 
 
 def open_parts(model: WorldModel, *, backend: str, world_hash: str, device: str) -> Parts:
-    """The parts of a world, computed by `backend` ("auto" or one of BACKENDS).
+    """The parts of a world, computed by `backend` ("auto" or one of BACKENDS); on a GPU auto is the
+    one that there is for it.
 
     If it cannot be had, or its numbers are not those of torch, torch computes, and one line in the
     log says why.
@@ -59,11 +60,14 @@ def open_parts(model: WorldModel, *, backend: str, world_hash: str, device: str)
         known = ", ".join(("auto", *BACKENDS))
         raise ValueError(f"backend must be one of {known}, got {backend!r}")
     plain = Parts(model)
-    name, may_build = (chosen(), False) if backend == "auto" else (backend, True)
+    on_gpu = device.startswith("cuda")
+    name, may_build = (backend, True) if backend != "auto" else (chosen(), False)
+    if backend == "auto" and on_gpu:
+        name = "cuda"
     if name == "torch":
         return plain
     try:
-        if (name == "cuda") != device.startswith("cuda"):
+        if (name == "cuda") != on_gpu:
             raise MachineError(f"it does not compute on {device}")
         runner = open_runner(name, plain, world_hash, may_build=may_build)
         parts = Parts(model, runner, log.warning)

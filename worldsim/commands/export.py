@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from worldsim.commands.report import finish
+from worldsim.errors import MachineError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +44,17 @@ class Export:
 
     def run(self) -> int:
         """Write it, print one JSON line, return the exit code."""
-        from worldsim.sharing import export, publish
+        from worldsim.sharing import export, publish, refuse_strangers
 
+        if self.push is not None:
+            refuse_strangers(self.push)  # before anything is written
         exported = export(self.world, self.out, name=self.name, keyframes=self.keyframes)
         report: dict[str, object] = {"command": "export", **exported}
         if self.push is not None:
-            report["url"] = publish(self.out, self.push, is_public=self.public)
+            try:
+                report["url"] = publish(self.out, self.push, is_public=self.public)
+            except MachineError as error:
+                retry = f"`hf upload {self.push} {self.out}` tries it again"
+                raise MachineError(f"{error}; {self.out} is written, {retry}") from error
         finish(report, self.json_file)
         return 0

@@ -68,7 +68,8 @@ class Play:
     backend: Backend = "auto"
     """What computes the ticks; auto: what `worldsim doctor --probe` found quickest here."""
     reanchor: bool = False
-    """Go on from a frame of the footage when the picture has fallen apart."""
+    """Go on from a frame of the footage when the picture has fallen apart. On a server that is
+    for `worldsim serve` to say."""
 
     def __post_init__(self) -> None:
         if self.frames is not None and self.frames < 1:

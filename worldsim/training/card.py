@@ -53,7 +53,10 @@ def record_measurement(folder: Path, report: Mapping[str, Any]) -> None:
     flat |= {f"alarm.{k}": v for k, v in report.get("alarm", {}).get("detector", {}).items()}
     graded = {k: v for k, v in flat.items() if isinstance(v, dict) and "value" in v}
     config = read_config(folder)
-    measured = {**config.training.get("measured", {}), **graded}
+    before = config.training.get("measured", {})
+    # what could be measured once stays, where it cannot be now
+    new = {k: v for k, v in graded.items() if v["value"] is not None or k not in before}
+    measured = {**before, **new}
     training = {**config.training, "measured": measured}
     write_config(folder, replace(config, training=training))
     write_card(folder, read_config(folder))

@@ -58,6 +58,7 @@ class Course:
     sound: Sounds | None = None  # of the footage; None if it has none
     phi: Features | None = None  # for the stages that look at pictures as it does
     consistency: Kind | None = None  # of the dynamics' loss
+    continues: bool = False  # a world that was trained before
 
     def plan(
         self,
@@ -177,7 +178,7 @@ class Course:
     def _tokenizer_stage(self, model: WorldModel) -> TokenizerStage:
         streams = self._streams([self.footage.frames], self.preset.tokenizer_batches)
         # a world that is continued has a dynamics, which is lost on other latents
-        return TokenizerStage(model.tokenizer, streams, keep_latents=bool(self.config.training))
+        return TokenizerStage(model.tokenizer, streams, keep_latents=self.continues)
 
     def _actions_stage(self, model: WorldModel, latents: Latents) -> ActionsStage:
         streams = self._streams([self.footage.frames, latents], self.preset.actions_batches)

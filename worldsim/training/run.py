@@ -176,6 +176,7 @@ def begin(request: Request) -> tuple[Course, dict[str, float]]:
         sound=sound,
         phi=phi.to(request.device) if phi is not None else None,
         consistency=request.judged,
+        continues=base is not None,
     )
     return course, shares
 

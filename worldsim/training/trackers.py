@@ -1,6 +1,7 @@
 """The curves of a run in a tracker of the user's choice, beside RUN/metrics.jsonl.
 
-What it shows is what the file has, as STAGE/NAME against the updates of the stage.
+What it is told is what the file is told, as STAGE/NAME against the updates of the stage. Each start
+of a run, `--resume` too, is a curve of its own there, which begins where its checkpoint was.
 """
 
 import math
@@ -12,6 +13,7 @@ from typing import Any, Literal, Protocol, get_args
 
 from worldsim.errors import MachineError
 from worldsim.training.distributed import rank
+from worldsim.training.say import say
 
 Kind = Literal["tensorboard", "trackio", "wandb"]
 PROJECT = "worldsim"
@@ -57,12 +59,14 @@ def package(kind: Kind) -> Any:
 
 
 class TensorBoard:
-    """Event files in RUN/tensorboard: `tensorboard --logdir RUN`."""
+    """Event files in RUN/tensorboard/START: `tensorboard --logdir RUN`."""
 
     def __init__(self, run: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(run / "tensorboard")
+        folder = run / "tensorboard"
+        starts = len(list(folder.iterdir())) if folder.is_dir() else 0
+        self._writer: Any = SummaryWriter(folder / str(starts))
 
     def log(self, stage: str, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -76,7 +80,8 @@ class Runs:
     """trackio and wandb, which have the same words for it; a run is named after its folder."""
 
     def __init__(self, kind: Kind, run: Path) -> None:
-        self._module, self._stages = package(kind), set[str]()
+        self._kind, self._module, self._stages = kind, package(kind), set[str]()
+        self._is_lost = False
         here = {"dir": run} if kind == "wandb" else {}  # else it writes to where one stands
         try:
             self._module.init(project=PROJECT, name=run.resolve().name, **here)
@@ -85,11 +90,24 @@ class Runs:
 
     def log(self, stage: str, step: int, values: Mapping[str, float]) -> None:
         clock = f"{stage}/step"
-        if stage not in self._stages and hasattr(self._module, "define_metric"):
-            self._module.define_metric(f"{stage}/*", step_metric=clock)  # stages begin at 0 each
-        self._stages.add(stage)
         known = {f"{stage}/{k}": v for k, v in values.items() if math.isfinite(v)}
-        self._module.log({**known, clock: step})
+        if self._is_lost:
+            return
+        with self._forgiven():
+            if stage not in self._stages and hasattr(self._module, "define_metric"):
+                self._module.define_metric(f"{stage}/*", step_metric=clock)  # each begins at 0
+            self._stages.add(stage)
+            self._module.log({**known, clock: step})
 
     def close(self) -> None:
-        self._module.finish()
+        with self._forgiven():
+            self._module.finish()
+
+    @contextmanager
+    def _forgiven(self) -> Iterator[None]:
+        """Training goes on without a service that fails: metrics.jsonl has it all."""
+        try:
+            yield
+        except Exception as error:  # of their own kinds, which change
+            self._is_lost = True
+            say(f"--track {self._kind}: {error}; from here on only metrics.jsonl is told")
