@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from line import Line
 from safetensors.torch import load_file
 from test_resume import forked
 
-from worldsim.errors import CheckpointError
+from worldsim.errors import TrainingError
 from worldsim.training import distributed, loop
 from worldsim.training.loop import Care, fit
 from worldsim.training.metrics import read_metrics
@@ -37,6 +39,11 @@ class Quiet(Line):
         source = [np.linspace(-1, 1, 100)]
         self.streams = Streams([source], lanes=4, ticks=3, jump=0.1, seed=0, share=share)
         self.carried = torch.zeros(4 // distributed.size(), 1)
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        # unlike real stages it has fewer lanes to a process where there are more processes
+        if state["carried"].shape == self.carried.shape:
+            super().load_state_dict(state)
 
     def update(self, progress: float) -> dict[str, torch.Tensor]:
         x = torch.from_numpy(np.asarray(self.streams.next().arrays[0])).float()
@@ -103,8 +110,46 @@ def test_each_process_goes_on_with_its_own_lanes(tmp_path: Path) -> None:
     assert not torch.equal(mine["carried"], other["carried"])
     trainer = json.loads((folder / "trainer.json").read_text())
     assert trainer["world_size"] == 2
-    with pytest.raises(CheckpointError, match="made by 2 processes, this run has 1"):
-        fit(Quiet(), steps=STEPS + 1, run=run, care=Care(resume=True))
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_f52_a_run_goes_on_with_another_number_of_processes(
+    before: int, after: int, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert together(lambda: fit_quiet(run), before) == [0] * before
+    old = weights(run)
+
+    assert together(lambda: fit_quiet(run, 2 * STEPS), after) == [0] * after
+
+    assert [line["step"] for line in read_metrics(run)] == list(range(2 * STEPS))
+    assert np.mean(losses(run)[-4:]) < np.mean(losses(run)[:4])
+    assert weights(run) != old
+    assert all(weights(run, rank) == weights(run) for rank in range(after))
+
+
+def test_f50_when_one_process_is_killed_the_others_end_too(tmp_path: Path) -> None:
+    def fit_until_killed() -> None:
+        def update(stage: Quiet, progress: float) -> dict[str, torch.Tensor]:
+            if distributed.rank() == 1 and progress >= 0.5:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return learn(stage, progress)
+
+        learn, Quiet.update = Quiet.update, update  # type: ignore[method-assign, assignment]
+        try:
+            fit_quiet(tmp_path / "two")
+        except TrainingError as error:
+            (tmp_path / "said").write_text(str(error))
+            raise
+
+    begun = time.monotonic()
+    first, second = together(fit_until_killed)
+
+    assert second == -signal.SIGKILL
+    assert first not in (0, second)
+    assert time.monotonic() - begun < 60
+    assert "another process of this run has ended; --resume" in (tmp_path / "said").read_text()
+    assert not (tmp_path / "two" / "weights-0.json").exists()
 
 
 def test_lanes_are_shared_out() -> None:

@@ -1,8 +1,8 @@
 """What can go wrong while a stage trains, and what is left afterwards.
 
 F41 a disk that fails, F42 damage, F43 pickle, F44 weights that are no numbers, F46 a loss that is
-none, F48 footage that changes, F51 two trainers. F50 and F52 speak of several ranks, which training
-does not have; F49 of data loader workers, which it does not have either.
+none, F48 footage that changes, F51 two trainers. F50 and F52, of several processes, are in
+test_distributed.py; F49 is of data loader workers, which training does not have.
 """
 
 import json

@@ -110,12 +110,6 @@ def load_checkpoint(run: Path, stage: Stage, shadow: nn.Module, *, strict: bool 
             raise CheckpointError(
                 f"{folder}: format_version is {version}, this worldsim reads {FORMAT_VERSION}"
             )
-        if trainer["world_size"] != distributed.size():
-            count = trainer["world_size"]
-            raise CheckpointError(
-                f"{folder}: made by {count} processes, this run has {distributed.size()}; "
-                f"go on with {count}"
-            )
         _refuse_infinite(folder, {**parts.tensors["model"], **parts.tensors["ema"]})
         stage.model.load_state_dict(parts.tensors["model"])
         shadow.load_state_dict(parts.tensors["ema"])
@@ -123,11 +117,16 @@ def load_checkpoint(run: Path, stage: Stage, shadow: nn.Module, *, strict: bool 
         for optimizer, settings in zip(stage.optimizers, trainer["param_groups"], strict=True):
             for group, then in zip(optimizer.param_groups, settings, strict=True):
                 group.update(then)
-        rank = distributed.rank()
-        stage.load_state_dict(dict(parts.tensors[_of("carried", rank)]))
-        if not stage.streams.seek(parts.notes["data"]):
-            say(f"{folder}: the footage has changed since; every lane starts somewhere new")
-        set_random_state(dict(parts.tensors[_of("rng", rank)]))
+        rank, count = distributed.rank(), int(trainer["world_size"])
+        stage.load_state_dict(dict(parts.tensors[_of("carried", rank % count)]))
+        if count != distributed.size():
+            made = f"{folder}: made by {count} processes, this run has {distributed.size()}"
+            say(f"{made}; every lane starts somewhere new, and the curve is another one")
+            torch.manual_seed(int(trainer["step"]) * 1009 + rank)
+        else:
+            if not stage.streams.seek(parts.notes["data"]):
+                say(f"{folder}: the footage has changed since; every lane starts somewhere new")
+            set_random_state(dict(parts.tensors[_of("rng", rank)]))
         return Place(step=int(trainer["step"]), skipped=int(trainer["skipped"]))
     except (RuntimeError, KeyError, TypeError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split())

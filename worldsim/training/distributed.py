@@ -19,18 +19,27 @@ import torch.distributed as dist
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from worldsim.errors import TrainingError
+
 TENSOR = 1  # code of the msgpack extension
 
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """Within, the processes that torchrun started know each other."""
+    """Within, the processes that torchrun started know each other. TrainingError when one is gone:
+    the others cannot go on without its gradients."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
     dist.init_process_group("gloo")
     try:
         yield
+    except RuntimeError as error:
+        if "gloo" not in str(error):
+            raise
+        raise TrainingError(
+            "another process of this run has ended; --resume goes on from the last checkpoint"
+        ) from error
     finally:
         dist.destroy_process_group()
 
