@@ -20,27 +20,32 @@ class Pan:
     frames: NDArray[np.uint8]  # (T, H, W, 3)
     controls: NDArray[np.int64]  # (T,), index into MOTIONS, what led to each frame; -1 at first
     monster: NDArray[np.int64]  # (T,), the same of what walks over the picture
+    jolt: NDArray[np.int64]  # (T,), 0..8, which way the camera shook
 
 
-def pan(ticks: int, seed: int, *, with_monster: bool = False) -> Pan:
-    """An episode of `ticks` frames over one wall, which is the same for all seeds."""
+def pan(ticks: int, seed: int, *, with_monster: bool = False, shake: int = 0) -> Pan:
+    """An episode of `ticks` frames over one wall, which is the same for all seeds. The camera sits
+    up to `shake` pixels off, down and across, anew in every frame."""
     rng = np.random.default_rng(seed)
     wall = _wall()
     controls, monster = _held(ticks, rng), _held(ticks, rng)
     place, spot = rng.integers(200, size=2), np.array([17, 25])
+    shakes = np.random.default_rng(seed + 1000).integers(-shake, shake + 1, size=(ticks, 2))
     frames = []
     for t in range(ticks):
         if t:
             place = place - np.array(MOTIONS[controls[t]])
             spot = spot + np.array(MOTIONS[monster[t]])
-        rows, columns = (np.arange(n) + p for n, p in zip(SIZE, place, strict=True))
+        rows, columns = (np.arange(n) + p for n, p in zip(SIZE, place + shakes[t], strict=True))
         frame = wall[rows % len(wall)][:, columns % len(wall)].copy()
         if with_monster:
             y, x = (int(p) % (side - SPRITE) for p, side in zip(spot, SIZE, strict=True))
             frame[y : y + SPRITE, x : x + SPRITE] = (220, 40, 40)
         frames.append(frame)
     controls[0] = monster[0] = -1
-    return Pan(frames=np.stack(frames), controls=controls, monster=monster)
+    down, across = np.sign(np.diff(shakes, axis=0, prepend=shakes[:1])).T + 1
+    jolt = 3 * down + across
+    return Pan(frames=np.stack(frames), controls=controls, monster=monster, jolt=jolt)
 
 
 def _wall() -> NDArray[np.uint8]:

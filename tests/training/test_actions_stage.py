@@ -4,6 +4,7 @@ A failure that is made on purpose shows that the test would see it.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,17 +79,17 @@ def stage_on(pans: list[Pan], *, lanes: int = 16) -> ActionsStage:
     return ActionsStage(LatentActions(shape), tokenizer, streams, rate=4e-3)
 
 
-def teach(*, with_monster: bool) -> Taught:
-    stage = stage_on([pan(200, seed, with_monster=with_monster) for seed in range(3)])
+def teach(**how: Any) -> Taught:
+    stage = stage_on([pan(200, seed, **how) for seed in range(3)])
     for update in range(UPDATES):
         stage.update(update / UPDATES)
-    held_out = pan(160, 9, with_monster=with_monster)
+    held_out = pan(160, 9, **how)
     return Taught(stage._actions.eval(), stage._tokenizer, held_out)
 
 
 @pytest.fixture(scope="module")
 def taught() -> Taught:
-    return teach(with_monster=False)
+    return teach()
 
 
 def nmi(controls: Ints, codes: Ints) -> float:
@@ -169,6 +170,16 @@ def test_codes_are_the_players_not_the_monsters() -> None:
 
     assert nmi(taught.held_out.controls[1:], codes) > 0.6
     assert nmi(taught.held_out.monster[1:], codes) < 0.1
+
+
+def test_codes_are_the_players_not_the_cameras() -> None:
+    taught = teach(shake=1)
+    codes = taught.codes()
+
+    mine = nmi(taught.held_out.controls[1:], codes)
+    cameras = float(tables.nmi(tables.count(taught.held_out.jolt[1:], codes, 9, CODES)))
+    assert mine > 0.4
+    assert cameras < mine / 2
 
 
 def test_a_code_sees_three_frames_and_no_more(
