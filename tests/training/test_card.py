@@ -6,7 +6,7 @@ from pathlib import Path
 from worldsim.dynamics import DynamicsConfig
 from worldsim.folder import WorldConfig, read_config, write_config
 from worldsim.tokenizer import TokenizerConfig
-from worldsim.training.card import record_measurement, write_card
+from worldsim.training.card import record_measurement, record_speed, write_card
 
 CONFIG = WorldConfig(
     name="hall",
@@ -51,3 +51,29 @@ def test_known_failures_and_the_notice_stand_in_the_card(tmp_path: Path) -> None
     assert "- It forgets." in card
     assert "AI-generated" in card
     assert "Not measured yet" in card
+
+
+def test_the_card_says_how_fast_it_was_and_where(tmp_path: Path) -> None:
+    write_config(tmp_path, CONFIG)
+    write_card(tmp_path, CONFIG)
+    assert "`worldsim bench latency --card` does it" in (tmp_path / "README.md").read_text()
+
+    for p50 in (13.0, 11.0):
+        record_speed(tmp_path, latency("torch", p50))
+    record_speed(tmp_path, latency("openvino", 6.0))
+
+    card = (tmp_path / "README.md").read_text()
+    assert "| EPYC, torch, threads 1, K = 2 | 11.0 / 22.0 ms | 15.0 / 18.0 ms | 28.6 ms |" in card
+    assert "13.0" not in card and "| EPYC, openvino, threads 1, K = 2 | 6.0 / 12.0 ms |" in card
+
+
+def latency(backend: str, p50: float) -> dict[str, object]:
+    return {
+        "p50_ms": p50,
+        "p99_ms": 2 * p50,
+        "busy_ms": {"p50": 15.0, "p99": 18.0},
+        "budget_ms": 28.571,
+        "backend": backend,
+        "k": 2,
+        "env": {"cpu": "EPYC", "threads": 1},
+    }

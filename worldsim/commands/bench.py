@@ -60,6 +60,8 @@ class Bench:
     """model, train: cpu, cuda, cuda:1, ..."""
     runs: int = 5
     """cold: processes of each kind."""
+    card: bool = False
+    """latency: also write the figures into the world's config.json and model card."""
     plot: Path | None = None
     """Where the plot goes. Default: bench-NAME.png here."""
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None
@@ -76,6 +78,8 @@ class Bench:
             raise ValueError(
                 f"--clients must be >= 1 and --viewers >= 0, got {self.clients} and {self.viewers}"
             )
+        if self.card and self.name != "latency":
+            raise ValueError("--card is for latency")
         if self.threads < 1:
             raise ValueError(f"--threads must be >= 1, got {self.threads}")
 
@@ -100,7 +104,13 @@ class Bench:
         from worldsim.world import World
 
         world = World.load(self.world, backend=self.backend)
-        return measure_latency(world, frames=self.frames or 2000, flow_steps=self.k)
+        report = measure_latency(world, frames=self.frames or 2000, flow_steps=self.k)
+        if self.card:
+            from worldsim.folder import find_world
+            from worldsim.training.card import record_speed
+
+            record_speed(find_world(self.world), report)
+        return report
 
     def _socket(self) -> dict[str, object]:
         from worldsim.benchmarks.loopback import measure_loopback

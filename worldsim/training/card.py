@@ -36,6 +36,10 @@ def write_card(folder: Path, config: WorldConfig) -> None:
         "",
         *_measured(config.training.get("measured")),
         "",
+        "## Speed",
+        "",
+        *_speed(config.training.get("speed", {})),
+        "",
         "## Known failures",
         "",
         *_failures(config.training.get("failures", [])),
@@ -60,6 +64,33 @@ def record_measurement(folder: Path, report: Mapping[str, Any]) -> None:
     training = {**config.training, "measured": measured}
     write_config(folder, replace(config, training=training))
     write_card(folder, read_config(folder))
+
+
+def record_speed(folder: Path, report: Mapping[str, Any]) -> None:
+    """Put what `bench latency` found into config.json and the card, one row per machine, backend,
+    threads and flow steps."""
+    env = report["env"]
+    where = f"{env['cpu']}, {report['backend']}, threads {env['threads']}, K = {report['k']}"
+    figures = {key: report[f"{key}_ms"] for key in ("p50", "p99")}
+    busy = {f"busy_{key}": report["busy_ms"][key] for key in ("p50", "p99")}
+    row = {**figures, **busy, "period": report["budget_ms"]}
+    config = read_config(folder)
+    speed = {**config.training.get("speed", {}), where: row}
+    write_config(folder, replace(config, training={**config.training, "speed": speed}))
+    write_card(folder, read_config(folder))
+
+
+def _speed(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
+    if not rows:
+        return ["Not measured yet: `worldsim bench latency --card` does it."]
+    lines = [
+        "| where | action to encoded frame, p50 / p99 | whole tick, p50 / p99 | a tick may take |"
+    ]
+    lines.append("| --- | --- | --- | --- |")
+    for where, row in rows.items():
+        late, busy = (f"{row[f'{k}p50']:.1f} / {row[f'{k}p99']:.1f} ms" for k in ("", "busy_"))
+        lines.append(f"| {where} | {late} | {busy} | {row['period']:.1f} ms |")
+    return lines
 
 
 def _history(history: list[dict[str, Any]]) -> list[str]:
