@@ -21,7 +21,7 @@ from worldsim.folder import (
     write_world,
 )
 from worldsim.model import WorldModel
-from worldsim.training.card import write_card
+from worldsim.training.card import FIGURES, write_card
 
 
 def export(
@@ -52,7 +52,7 @@ def export(
         else:
             model.keyframes = None
             # figures of the world with them are not figures of this one
-            training = {k: v for k, v in config.training.items() if k != "measured"}
+            training = {k: v for k, v in config.training.items() if k not in FIGURES}
             config = replace(config, keyframes=0, training=training)
             write_world(out, config, model)
             digest = read_weights(out, model)

@@ -9,6 +9,8 @@ from worldsim.folder import WorldConfig, read_config, write_config
 
 BLOCKS = ("lam", "objects", "audio", "memory", "long")  # whose figures bear their names
 
+FIGURES = ("measured", "speed")  # of a world's training: not those of one made from it
+
 FRONT = """---
 library_name: worldsim
 license: apache-2.0

@@ -24,7 +24,7 @@ from worldsim.motion import motion_of_codes
 from worldsim.tokenizer.features import Features
 from worldsim.training import distributed
 from worldsim.training.actions_stage import ActionsStage
-from worldsim.training.card import write_card
+from worldsim.training.card import FIGURES, write_card
 from worldsim.training.checkpoint import Stage
 from worldsim.training.consistency import Consistency, Kind
 from worldsim.training.device import device_of
@@ -244,7 +244,7 @@ class Course:
         history = [*self.config.training.get("history", []), entry]
         start, led = self.footage.start_scene()
         # figures of the world that this one continues are not figures of this one
-        kept = {k: v for k, v in self.config.training.items() if k != "measured"}
+        kept = {k: v for k, v in self.config.training.items() if k not in FIGURES}
         config = replace(self.config, start_actions=led, training={**kept, "history": history})
         folder = self.run / "world"
         if distributed.rank() > 0:
