@@ -72,7 +72,7 @@ def test_an_unknown_world_is_a_bad_input(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["export", "doom-hell", "--out", str(tmp_path / "x")]) == 3
-    assert "shipped worlds: doom-hall" in capsys.readouterr().err
+    assert "shipped worlds: bionic-blue, doom-hall, doom-hall-learned" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
 
 
