@@ -96,25 +96,34 @@ def grade(
     real = _real(world, library)
     controls = long_controls(library, windows, FRAMES, world.num_actions)
     units = [w.unit for w in windows]
-    predictor = WorldPredictor(world, names or tuple(world.actions))
+
+    def play(predictor: Predictor, ticks: int = FRAMES) -> Life:
+        some = controls[:, :ticks]
+        return live(predictor, world, windows, some, health, noop, plan.batch)
+
+    names = names or tuple(world.actions)
     log(f"playing {len(windows)} rollouts of {FRAMES} frames")
-    life = live(predictor, world, windows, controls, health, noop, plan.batch)
+    life = play(WorldPredictor(world, names))
     log("the same with a still")
-    still = live(
-        Frozen(world.reconstruct), world, windows, controls[:, :LAST], health, noop, plan.batch
-    )
+    still = play(Frozen(world.reconstruct), LAST)
     if out is not None:
         draw_survival({"world": life.failed, "frozen": still.failed}, out / "survival.png")
     own = _row(life, real, units)
-    again = _reanchored(world, library, windows, controls, health, noop, plan.batch, real, log)
+    again = missing(f"{world.name} lacks an alarm, or keyframes")
+    row: dict[str, Graded] = {"survival_7200": again}
+    if world.reanchoring().reanchors:
+        log("the same, put back on a keyframe when the alarm keeps ringing")
+        predictor = Reanchored(world.reanchoring(), names)
+        row = _row(play(predictor), real, units)
+        again = measure(1000 * np.array(predictor.counts) / FRAMES, units).graded()
     report: dict[str, object] = {"survival_7200": own["survival_7200"]}
-    report["reanchors_per_1000"] = again.pop("reanchors_per_1000")
+    report["reanchors_per_1000"] = again
     report["tc"] = own["tc"]
     report["tc_real"] = measure(real.constancy, real.units).graded()
     report["motion_ratio"] = own["motion_ratio"]
     report |= _distances(life.clips, real)
     report["ms_ratio"] = measure(life.slowed, units).graded()
-    report["reanchored"] = again
+    report["reanchored"] = row
     report["frozen"] = _row(still, real, units)
     report["failed_at"] = [None if np.isinf(tick) else int(tick) for tick in life.failed]
     return report
@@ -163,28 +172,6 @@ def live(
         clips=np.concatenate(clips),
         slowed=np.concatenate(slowed),
     )
-
-
-def _reanchored(
-    world: "World",
-    library: Library,
-    windows: Sequence[Window],
-    controls: Ints,
-    health: Health,
-    noop: int | None,
-    batch: int,
-    real: "Real",
-    log: Log,
-) -> dict[str, Graded]:
-    """The row of the world that re-anchors, and how often it does."""
-    if not world.reanchoring().reanchors:
-        return {"reanchors_per_1000": missing(f"{world.name} lacks an alarm, or keyframes")}
-    log("the same, put back on a keyframe when the alarm keeps ringing")
-    predictor = Reanchored(world.reanchoring(), library.controls or tuple(world.actions))
-    units = [w.unit for w in windows]
-    row = _row(live(predictor, world, windows, controls, health, noop, batch), real, units)
-    often = [1000 * count / controls.shape[1] for count in predictor.counts]
-    return {**row, "reanchors_per_1000": measure(np.array(often), units).graded()}
 
 
 class Reanchored(WorldPredictor):

@@ -112,9 +112,8 @@ def continued(base: WorldConfig, *, is_learned: bool) -> WorldConfig:
         raise WorldsimError(f"{base.name}: its actions are learned; use --actions learned")
     if base.learned_actions or not is_learned:
         return base
-    kept = {k: v for k, v in base.training.items() if k != "history"}
     history = _still_true(base.training.get("history", []))
-    training = {**kept, "history": history} if history else kept
+    training = {**base.training, "history": history}
     return replace(bound(base, {}), learned_actions=True, start_actions=[], training=training)
 
 
