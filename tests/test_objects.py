@@ -65,6 +65,15 @@ def test_a_world_without_objects_is_what_it_was(plain: World) -> None:
         plain.edit(state, 0, remove=True)
 
 
+def test_objects_can_be_forgotten_and_nothing_else(world: World, state: WorldState) -> None:
+    forgotten = state.without_slots()
+
+    assert forgotten.slots is not None and not forgotten.slots.any()
+    others = {k: v for k, v in state.tensors().items() if k != "slots"}
+    assert all(torch.equal(forgotten.tensors()[k], v) for k, v in others.items())
+    assert world.step(forgotten, 0)[1].objects is not None
+
+
 def test_slots_that_nobody_trained_the_head_on_change_no_picture(
     plain: World, world: World
 ) -> None:

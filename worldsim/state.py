@@ -91,6 +91,10 @@ class WorldState:
         """The same moment with all forgotten that was kept of what was shown."""
         return replace(self, **nothing_kept(self.latent).tensors()) if self.seen else self
 
+    def without_slots(self) -> "WorldState":
+        """The same moment with no objects known in it."""
+        return self if self.slots is None else replace(self, slots=torch.zeros_like(self.slots))
+
     @staticmethod
     def stack(states: Sequence["WorldState"]) -> "WorldState":
         """The players of several states side by side in one batch; ValueError for states of

@@ -105,6 +105,9 @@ class ToyState:
     def without_keyframes(self) -> "ToyState":
         return self
 
+    def without_slots(self) -> "ToyState":
+        return self
+
 
 class ToyWorld:
     """The toy game behind the surface of a World; `spoil` makes its pictures worse."""
@@ -113,6 +116,7 @@ class ToyWorld:
     frame_size = (HEIGHT, WIDTH)
     num_actions = len(CONTROLS)
     has_keyframes = False
+    objects = None
     reanchors = False
 
     def __init__(

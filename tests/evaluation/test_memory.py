@@ -1,6 +1,7 @@
 """Leave and return: the measures rank worlds whose memory is known."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from worldsim.evaluation import block_memory, detector
 from worldsim.evaluation.block_memory import DISTANCES, KEYS, REAPPEAR, grade, grade_trips
 from worldsim.evaluation.footage import Footage, Library, Window
 from worldsim.evaluation.plan import Plan
+from worldsim.evaluation.predictors import WorldPredictor
 from worldsim.evaluation.trips import Trip
 
 if TYPE_CHECKING:
@@ -88,6 +90,31 @@ def test_a_world_that_needs_its_memory_gains_by_it_and_others_do_not(
     assert keeping["mg_64_keyframes"]["value"] is None  # type: ignore[index]
     assert "--stages dynamics" in keeping["mg_64_keyframes"]["why"]  # type: ignore[index]
     assert (tmp_path / "leave-and-return.png").stat().st_size > 0
+
+
+def test_slots_are_forgotten_in_every_tick_or_never(
+    trips: dict[int, list[Trip]],
+    library: Library,
+    make_world: MakeWorld,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, asked = make_world("keeping"), []
+    state = type(world.reset(trips[64][0].window.frames[None], seed=[0]))
+
+    def forget(self: Any) -> Any:
+        asked.append(1)
+        return replace(self, is_blank=True)
+
+    monkeypatch.setattr(state, "without_slots", forget)
+
+    def last(**how: Any) -> Any:
+        predictor = WorldPredictor(world, library.controls, **how)
+        return list(predictor.rollout([trips[64][0].window], trips[64][0].controls[None]))[-1][0]
+
+    clear, noisy = last(), last(forget_slots=True)
+    assert len(asked) == len(trips[64][0].controls)
+    assert np.array_equal(clear, trips[64][0].back[-1])
+    assert not np.array_equal(noisy, clear)
 
 
 def test_without_the_game_every_key_says_why(

@@ -9,10 +9,12 @@
     reappear_f1_24          monsters that were in view, and 24 tics later are again: F1 of those
                             that a detector finds in the imagined picture (`detector.py`)
 
-Pixels are graded on the deterministic prediction, monsters on samples. `rows` has the PSNR of each
-predictor: the world, without state, without the trunk's state alone, without keyframes (its own and
-those of its footage), frozen (a picture that stays), and `oracle`, the real past frame of the same
-angle, which is what perfect retrieval could show.
+Pixels are graded on the deterministic prediction, monsters on samples. `reappear` has the same F1
+of others: `no_state`, `no_slots` (what is known of objects forgotten in every tick), frozen, the
+oracle, and the detector on real frames. `rows` has the PSNR of each predictor: the world, without
+state, without the trunk's state alone, without keyframes (its own and those of its footage), frozen
+(a picture that stays), and `oracle`, the real past frame of the same angle, which is what perfect
+retrieval could show.
 """
 
 from collections.abc import Iterator, Sequence
@@ -96,12 +98,10 @@ def grade_trips(
     log("grading leave and return: monsters")
     sampled = WorldPredictor(world, names)
     stateless = WorldPredictor(world, names, forget_every=WINDOW, forget_kept=True)
-    report |= reappearance(
-        library,
-        trips[REAPPEAR],
-        {"world": sampled, "no_state": stateless, "frozen": predictors["frozen"]},
-        batch,
-    )
+    seekers = {"world": sampled, "no_state": stateless, "frozen": predictors["frozen"]}
+    if world.objects is not None:
+        seekers["no_slots"] = WorldPredictor(world, names, forget_slots=True)
+    report |= reappearance(library, trips[REAPPEAR], seekers, batch)
     report["rows"] = {
         name: {f"psnr_{d}": found.graded() for d, found in row.items()}
         for name, row in rows.items()

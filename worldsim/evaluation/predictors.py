@@ -38,7 +38,8 @@ class Predictor(Protocol):
 
 class WorldPredictor:
     """A world, by samples or `exact`, its deterministic prediction; the trunk's memory is emptied
-    every `forget_every` ticks, if given, and so are the frames that it keeps, if `forget_kept`."""
+    every `forget_every` ticks, if given, and so are the frames that it keeps, if `forget_kept`; its
+    slots in every tick, if `forget_slots`."""
 
     def __init__(
         self,
@@ -48,10 +49,11 @@ class WorldPredictor:
         exact: bool = False,
         forget_every: int | None = None,
         forget_kept: bool = False,
+        forget_slots: bool = False,
         seed: int = 0,
     ) -> None:
         self.name = "world"
-        self.forget_kept = forget_kept
+        self.forget_kept, self.forget_slots = forget_kept, forget_slots
         self.world = world
         self.exact = exact
         self.forget_every = forget_every
@@ -70,6 +72,8 @@ class WorldPredictor:
             if self.forget_every and tick % self.forget_every == 0:
                 state = state.without_memory()
                 state = state.without_keyframes() if self.forget_kept else state
+            if self.forget_slots:
+                state = state.without_slots()
             state, out = self.world.step(
                 state,
                 codes[:, tick],

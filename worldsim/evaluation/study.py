@@ -52,7 +52,7 @@ def build_study(library: Library, plan: Plan, num_actions: int, log: Log) -> Stu
 
     known = library.has_controls
     survivors = pick(1, plan.survivors, seed=3)
-    states = _states(library, plan) if known else []
+    states = branch_points(library, plan) if known else []
     branches, why = _branches(library, states, log)
     log("describing real footage")
     moving = pick(MOTION_FRAMES, plan.motion_windows, seed=2) if known else []
@@ -72,7 +72,7 @@ def build_study(library: Library, plan: Plan, num_actions: int, log: Log) -> Stu
     )
 
 
-def _states(library: Library, plan: Plan) -> list[Window]:
+def branch_points(library: Library, plan: Plan) -> list[Window]:
     """Branch points: early enough to be replayed quickly, with half a second left to live."""
     margin = 24
     many = library.windows(context=plan.context, horizon=margin, count=20 * plan.states, seed=4)

@@ -80,8 +80,7 @@ class DynamicsStage:
         pixels = fetch_pixels(chunk.arrays[0], self._device)
         latents = fetch(chunk.arrays[1], self._device).float()
         actions = self._dynamics.told(fetch(chunk.arrays[2], self._device))
-        known = actions.clone()
-        known[torch.rand(len(known)) < FORGET_ACTIONS] = self._dynamics.unknown_action
+        known = self.known(actions)
         imagination = self._imagination
         imagination.begin(pixels, latents, fetch(chunk.jumped, self._device), progress)
         with lowered(self._device, self._precision):
@@ -93,6 +92,12 @@ class DynamicsStage:
             losses = self._losses(frames, age, target, real, before, judged=progress >= CRITIC_FROM)
         take_step(self.optimizers, losses["loss"], self.model)
         return {k: v.detach() for k, v in losses.items()}
+
+    def known(self, actions: Tensor) -> Tensor:
+        """What the trunk is told of `actions`, (L, T + 1) or (L, T + 1, A): all or nothing."""
+        known = actions.clone()
+        known[torch.rand(len(known)) < FORGET_ACTIONS] = self._dynamics.unknown_action
+        return known
 
     def state_dict(self) -> dict[str, Tensor]:
         """What the lanes carry, and the critic."""
