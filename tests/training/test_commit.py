@@ -36,11 +36,20 @@ def test_what_was_committed_reads_back(parent: Path) -> None:
 
 
 def test_the_last_three_are_kept_and_the_order_is_of_numbers(parent: Path) -> None:
-    for step in (9, 10, 99_999_999, 100_000_000):
+    for step in (9, 10, 100, 1000):
         commit(parent, step, parts(step))
 
-    assert newest(parent) == parent / "step-100000000"
-    assert len(list(parent.iterdir())) == 3
+    assert newest(parent) == parent / "step-00001000"
+    assert {commits._step(folder) for folder in parent.iterdir()} == {10, 100, 1000}
+
+
+def test_of_every_five_thousand_steps_the_last_is_kept_too(parent: Path) -> None:
+    for step in (4_900, 5_000, 9_000, 9_999, 99_999_998, 99_999_999, 100_000_000, 100_000_001):
+        commit(parent, step, parts(step))
+
+    kept = {commits._step(folder) for folder in parent.iterdir()}
+    assert kept == {4_900, 9_999, 99_999_999, 100_000_000, 100_000_001}
+    assert newest(parent) == parent / "step-100000001"
 
 
 def test_nothing_committed_is_none_and_drafts_are_no_commits(tmp_path: Path) -> None:

@@ -47,6 +47,17 @@ def test_f53_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     assert steps == sorted(set(steps))
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="the system has no SIGUSR1")
+def test_f53_who_announces_the_end_gets_a_checkpoint_and_the_run_goes_on(tmp_path: Path) -> None:
+    handler = signal.getsignal(signal.SIGUSR1)
+
+    fit(Line({17: lambda: os.kill(os.getpid(), signal.SIGUSR1)}), steps=40, run=tmp_path)
+
+    saved = sorted(path.name for path in (tmp_path / "checkpoints" / "line").iterdir())
+    assert saved == ["step-00000018", "step-00000040"]
+    assert signal.getsignal(signal.SIGUSR1) == handler
+
+
 def test_f53_a_second_interruption_is_immediate_and_the_handlers_come_back(tmp_path: Path) -> None:
     handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
 

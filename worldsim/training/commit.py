@@ -24,7 +24,8 @@ from torch import Tensor
 from worldsim.errors import CheckpointError
 from worldsim.training.say import say
 
-KEEP = 3  # committed folders per parent
+KEEP = 3  # newest folders of a parent
+MILESTONES = 5000  # steps, of which the last folder is kept too: to see later what went wrong when
 PREFIX, DRAFT = "step-", ".tmp-"
 MOST_BYTES = 15_000_000  # of a file of tensors: what carries files away may refuse large ones
 MANIFEST = "manifest.json"
@@ -45,7 +46,8 @@ class Parts:
 
 
 def commit(parent: Path, step: int, parts: Parts) -> Path:
-    """Write `parts` as the folder of `step`, then drop all but the KEEP newest.
+    """Write `parts` as the folder of `step`, then drop all but the KEEP newest and the
+    milestones.
 
     Raises CheckpointError if the disk does not take it; what was committed before is untouched.
     """
@@ -66,7 +68,7 @@ def commit(parent: Path, step: int, parts: Parts) -> Path:
         raise CheckpointError(
             f"{final}: could not be saved, {parts.size / MEGABYTE:.1f} MB: {error}"
         ) from error
-    for folder in _committed(parent)[:-KEEP]:
+    for folder in _superseded(_committed(parent)):
         with contextlib.suppress(OSError):  # the next commit tries again
             _clear(folder)
     return final
@@ -163,7 +165,17 @@ def _committed(parent: Path) -> list[Path]:
     """Folders by step. A link could lead out of the run, so it is no checkpoint."""
     found = [p for p in parent.glob(f"{PREFIX}*") if p.name.removeprefix(PREFIX).isdigit()]
     folders = [p for p in found if p.is_dir() and not p.is_symlink()]
-    return sorted(folders, key=lambda p: int(p.name.removeprefix(PREFIX)))
+    return sorted(folders, key=_step)
+
+
+def _superseded(folders: list[Path]) -> list[Path]:
+    """Of `folders` by step, those older than the KEEP newest that are no milestone."""
+    kept = {_step(folder) // MILESTONES: folder for folder in folders}
+    return [folder for folder in folders[:-KEEP] if kept[_step(folder) // MILESTONES] != folder]
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix(PREFIX))
 
 
 def _refuse_full_disk(parent: Path, size: int) -> None:

@@ -1,4 +1,6 @@
-"""Ctrl-C and SIGTERM: the first is met between two updates, the second at once."""
+"""Signals to a run: Ctrl-C and SIGTERM are met between two updates, the second of them at once;
+SIGUSR1, with which batch systems announce that they will take the machine, asks for a checkpoint.
+"""
 
 import signal
 import threading
@@ -6,18 +8,22 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAVE = getattr(signal, "SIGUSR1", None)  # Windows has none
 
 
 class Interrupt:
-    """While it is open, `asked` says whether somebody wants the run to stop."""
+    """While it is open, `asked` says whether somebody wants the run to stop, `wants_save` whether
+    to save and go on."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = self.wants_save = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # only it may set handlers
             self._before = {s: signal.signal(s, self._ask) for s in SIGNALS}
+            if SAVE is not None:
+                self._before[SAVE] = signal.signal(SAVE, self._ask_to_save)
         return self
 
     def __exit__(
@@ -33,3 +39,6 @@ class Interrupt:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
+
+    def _ask_to_save(self, number: int, frame: FrameType | None) -> None:
+        self.wants_save = True

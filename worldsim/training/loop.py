@@ -67,9 +67,9 @@ def fit(
     """Train `stage` for `steps` updates and return the averaged model.
 
     Writes RUN/metrics.jsonl and RUN/checkpoints. The first Ctrl-C or SIGTERM finishes the update,
-    saves and raises KeyboardInterrupt; the second raises it at once. Raises TrainingError after
-    MAX_SKIPPED updates in a row that are not finite, CheckpointError if a checkpoint cannot be
-    used or the last one cannot be written.
+    saves and raises KeyboardInterrupt; the second raises it at once; SIGUSR1 saves. Raises
+    TrainingError after MAX_SKIPPED updates in a row that are not finite, CheckpointError if a
+    checkpoint cannot be used or the last one cannot be written.
     """
     shadow = AveragedModel(stage.model, multi_avg_fn=average, use_buffers=False)
     distributed.wait()
@@ -109,13 +109,14 @@ def fit(
             if in_a_row == 0 and not is_finite(stage.model):
                 _give_up(run, stage, place, list(last), f"the weights of update {step} are not")
             now = time.monotonic()
-            due = now - saved >= care.checkpoint_every and in_a_row == 0
-            due, asked = distributed.from_first(due), any(distributed.all_of(interrupt.asked))
+            due = now - saved >= care.checkpoint_every or interrupt.wants_save
+            due = any(distributed.all_of(due and in_a_row == 0))
+            asked = any(distributed.all_of(interrupt.asked))
             if asked or place.step == steps or due:
                 metrics.sync()
                 must = asked or place.step == steps
                 _save(run, stage, shadow, place, must=must)
-                saved = time.monotonic()
+                saved, interrupt.wants_save = time.monotonic(), False
             if asked:
                 raise KeyboardInterrupt
             if (
