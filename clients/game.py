@@ -130,7 +130,9 @@ class Game:
 
     def _draw(self) -> None:
         is_news = self._is_paused or time.monotonic() < self._notice_ends
-        line = PAUSED if self._is_paused else self._meter.line(self._view.source.missed)
+        picture = self._view.picture
+        level = picture.flow_steps if picture is not None else None
+        line = PAUSED if self._is_paused else self._meter.line(self._view.source.missed, level)
         if time.monotonic() < self._notice_ends:
             line = self._notice
         pictures = [view.picture for view in self._views if view.picture is not None]

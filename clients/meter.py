@@ -35,9 +35,10 @@ class Meter:
             return None
         return float(1e3 * np.percentile(np.diff(self._times), 99))
 
-    def line(self, missed: int) -> str:
-        """One line for the overlay."""
+    def line(self, missed: int, flow_steps: int | None = None) -> str:
+        """One line for the overlay; `flow_steps` of the last frame, where they are known."""
         fps, p99 = self.fps(), self.p99_ms()
         if fps is None or p99 is None:
             return f"missed {missed}"
-        return f"{fps:.1f} frames/s   p99 {p99:.1f} ms   missed {missed}"
+        level = "" if flow_steps is None else f"   K {flow_steps}"
+        return f"{fps:.1f} frames/s   p99 {p99:.1f} ms   missed {missed}{level}"

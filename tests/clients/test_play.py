@@ -230,6 +230,7 @@ def test_the_meter_says_what_was_measured() -> None:
     assert meter.fps() == pytest.approx(100 / 2.06)
     assert 20 < (meter.p99_ms() or 0) < 80
     assert meter.line(7).startswith("48.5 frames/s") and meter.line(7).endswith("missed 7")
+    assert meter.line(7, 4).endswith("missed 7   K 4")
 
 
 # The command

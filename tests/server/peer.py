@@ -15,6 +15,11 @@ from worldsim.server.app import Running, ServeConfig, running
 
 R = TypeVar("R", bound=wire.Reply)
 Test = Callable[["Peer"], Awaitable[None]]
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+    b"Sec-WebSocket-Protocol: worldsim.v1\r\n\r\n"
+)  # a handshake, by hand
 
 
 class Peer:
