@@ -21,7 +21,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -132,7 +132,10 @@ class Player:
     def time_ms(self, window: Window) -> dict[str, float]:
         """From an action to the picture, and to the memory of it: medians over many ticks."""
         found: dict[str, list[float]] = {"answer": [], "remember": []}
-        parts = {"answer": Player._answer, "remember": Player._remember}
+        parts: dict[str, Callable[..., Any]] = {
+            "answer": Player._answer,
+            "remember": Player._remember,
+        }
 
         def timed(part: str) -> Any:
             def run(*args: Any) -> Any:
@@ -261,7 +264,7 @@ def trained(
     bare = replace(config, objects=None, keyframes=0)
     dynamics = WorldModel(bare).dynamics
     batches = PRESETS["default"].dynamics_batches
-    sources = [footage.frames, latents, footage.actions]
+    sources: list[Any] = [footage.frames, latents, footage.actions]
     how: dict[str, Any] = {**asdict(batches), "seed": seed}
     if row == "swapped":
         count = config.dynamics.num_actions
