@@ -74,15 +74,8 @@ class Yardstick:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("recordings", type=Path, help="folder to train on, with side files")
-    parser.add_argument("held_out", type=Path, help="folder to grade on, with side files")
-    parser.add_argument("--init", required=True, help="world whose tokenizer is used")
-    parser.add_argument("--out", type=Path, required=True, help="one run folder per row and seed")
+    parser = parser_of(__doc__)
     parser.add_argument("--preset", default="small")
-    parser.add_argument("--steps", type=int, default=500, help="updates of the dynamics")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument(
         "--rows", nargs="+", choices=list(ROWS), default=["off", "matched", "naive"]
@@ -116,6 +109,19 @@ def main() -> int:
     print(table(results), file=sys.stderr)
     print(json.dumps({"command": "ablation", "rows": results}))
     return 0
+
+
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """What every comparison of trained rows is told."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("recordings", type=Path, help="folder to train on, with side files")
+    parser.add_argument("held_out", type=Path, help="folder to grade on, with side files")
+    parser.add_argument("--init", required=True, help="world whose tokenizer is used")
+    parser.add_argument("--out", type=Path, required=True, help="one run folder per row and seed")
+    parser.add_argument("--steps", type=int, default=500, help="updates of the dynamics")
+    return parser
 
 
 def trained(args: argparse.Namespace, row: str, seed: int) -> World:

@@ -21,9 +21,9 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from worldsim.benchmarks.ablation import changed
+from worldsim.benchmarks.ablation import changed, parser_of
 from worldsim.dynamics import Dynamics, TrunkState
 from worldsim.dynamics.matching import match, told_by
 from worldsim.evaluation import control, fidelity
@@ -103,6 +103,7 @@ class Player:
     tokenizer: Tokenizer
     is_late: bool
     name: str = "world"
+    seconds: dict[str, list[float]] = field(default_factory=dict)  # per part, of every tick
 
     @torch.inference_mode()
     def rollout(
@@ -131,32 +132,20 @@ class Player:
 
     def time_ms(self, window: Window) -> dict[str, float]:
         """From an action to the picture, and to the memory of it: medians over many ticks."""
-        found: dict[str, list[float]] = {"answer": [], "remember": []}
-        parts: dict[str, Callable[..., Any]] = {
-            "answer": Player._answer,
-            "remember": Player._remember,
-        }
-
-        def timed(part: str) -> Any:
-            def run(*args: Any) -> Any:
-                started = time.perf_counter()
-                result = parts[part](*args)
-                found[part].append(time.perf_counter() - started)
-                return result
-
-            return run
-
-        class Timed(Player):
-            _answer, _remember = timed("answer"), timed("remember")
-
-        clock = Timed(self.dynamics, self.tokenizer, self.is_late)
-        for _ in clock.rollout([window], np.ones((1, TIMED), dtype=np.int64)):
+        clocked = replace(self, seconds={"answer": [], "remember": []})
+        for _ in clocked.rollout([window], np.ones((1, TIMED), dtype=np.int64)):
             pass
-        answer, remember = (1e3 * float(np.median(times)) for times in found.values())
+        answer, remember = (1e3 * float(np.median(s)) for s in clocked.seconds.values())
         return {
             "key_to_picture_ms": answer if self.is_late else answer + remember,
             "tick_ms": answer + remember,
         }
+
+    @contextmanager
+    def _clock(self, part: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds.setdefault(part, []).append(time.perf_counter() - started)
 
     def _read(
         self, latents: Tensor, actions: Tensor, state: TrunkState, *, last: bool
@@ -172,9 +161,10 @@ class Player:
     def _remember(
         self, latent: Tensor, action: Tensor, state: TrunkState
     ) -> tuple[Tensor, TrunkState]:
-        found: tuple[Tensor, TrunkState] = self.dynamics.trunk.step(
-            latent, action, latent.new_zeros(len(latent)), state
-        )
+        with self._clock("remember"):
+            found: tuple[Tensor, TrunkState] = self.dynamics.trunk.step(
+                latent, action, latent.new_zeros(len(latent)), state
+            )
         return found
 
     def _answer(
@@ -187,31 +177,25 @@ class Player:
         action: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The next latent, the one before it, the next picture, and how it came from the last."""
-        drawn, moved = self.dynamics.predict(
-            context,
-            latent,
-            before,
-            motion,
-            picture,
-            action,
-            self.tokenizer.move,
-            noise=None,
-            steps=1,
-        )
-        painted = self.tokenizer.decoder(drawn, moved.latent, moved.picture).clamp(-1, 1)
-        motion = told_by(moved.flow, match(picture, painted, self.tokenizer.config.grid))
+        with self._clock("answer"):
+            drawn, moved = self.dynamics.predict(
+                context,
+                latent,
+                before,
+                motion,
+                picture,
+                action,
+                self.tokenizer.move,
+                noise=None,
+                steps=1,
+            )
+            painted = self.tokenizer.decoder(drawn, moved.latent, moved.picture).clamp(-1, 1)
+            motion = told_by(moved.flow, match(picture, painted, self.tokenizer.config.grid))
         return drawn, latent, painted, motion
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("recordings", type=Path, help="folder to train on, with side files")
-    parser.add_argument("held_out", type=Path, help="folder to grade on, with side files")
-    parser.add_argument("--init", required=True, help="world whose tokenizer is used")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--steps", type=int, default=500, help="updates of the dynamics")
+    parser = parser_of(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--windows", type=int, default=64, help="held-out windows")

@@ -62,21 +62,23 @@ def test_late_action_is_what_worlds_do(bare: tuple[WorldModel, World], window: W
 
     for ours, theirs in zip(mine, worlds, strict=True):
         assert np.abs(ours.astype(int) - theirs).max() <= 1  # rounding
+    assert {part: len(times) for part, times in player.seconds.items()} == {
+        "answer": len(mine),
+        "remember": len(mine),
+    }
 
 
 def test_one_stack_is_told_in_play_what_it_is_told_in_training(
-    bare: tuple[WorldModel, World], window: Window
+    bare: tuple[WorldModel, World], window: Window, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A clip that is read whole, as in training, and one that is read up to the last frame."""
     model, _ = bare
     trunk, asked = model.dynamics.trunk, []
     player = Player(model.dynamics, model.tokenizer, is_late=False)
-    kept = trunk.step
-    trunk.step = lambda *args: asked.append(kept(*args)) or asked[-1]  # type: ignore[method-assign]
-    try:
-        next(iter(player.rollout([window], PLAYED)))
-    finally:
-        trunk.step = kept  # type: ignore[method-assign]
+    step = trunk.step
+    monkeypatch.setattr(trunk, "step", lambda *args: asked.append(step(*args)) or asked[-1])
+    next(iter(player.rollout([window], PLAYED)))
+    monkeypatch.undo()
 
     actions = torch.from_numpy(np.append(window.footage.controls, PLAYED[0, 0]))[None]
     pixels = torch.from_numpy(window.frames).movedim(-1, -3)[None] / 127.5 - 1

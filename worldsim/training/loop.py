@@ -113,10 +113,11 @@ def fit(
             due = any(distributed.all_of(due and in_a_row == 0))
             asked = any(distributed.all_of(interrupt.asked))
             if asked or place.step == steps or due:
+                interrupt.wants_save = False  # before saving: who asks meanwhile is heard
                 metrics.sync()
                 must = asked or place.step == steps
                 _save(run, stage, shadow, place, must=must)
-                saved, interrupt.wants_save = time.monotonic(), False
+                saved = time.monotonic()
             if asked:
                 raise KeyboardInterrupt
             if (
