@@ -169,7 +169,7 @@ def train(report: Report) -> Shown:
         f"\n{report['frames_per_second']:.1f} frames/s, "
         f"plain {report['plain_frames_per_second']:.1f}"
         f": {ratio['value']:.2f} [{ratio['lo']:.2f}, {ratio['hi']:.2f}] times as fast; "
-        f"{100 * report['peak_share']:.1f} % of the bfloat16 peak; "
+        f"{100 * report['peak_share']:.1f} % of the {report['precision']} peak; "
         f"input {100 * report['input_share']:.2f} % of the time\n"
         f"losses differ by {report['loss_difference']['value']:+.4f} "
         f"[{report['loss_difference']['lo']:+.4f}, {report['loss_difference']['hi']:+.4f}]"

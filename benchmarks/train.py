@@ -2,9 +2,9 @@
 
 Updates of the stage that `worldsim train` runs, and of a plain loop in float32 (reference.py), in
 turn, from the same weights, on the same real footage, with the same random numbers. `peak_share`
-is the share of the device's measured bfloat16 matrix products that the update's own products come
-to; `input_share` is the time that an update waits for its data. Run it with
-`worldsim bench train --data RECORDINGS`.
+is the share of the device's measured matrix products, in the precision that is trained in, that
+the update's own products come to; `input_share` is the time that an update waits for its data. Run
+it with `worldsim bench train --data RECORDINGS`.
 """
 
 import copy
@@ -27,6 +27,7 @@ from worldsim.floors import measure_floors
 from worldsim.folder import find_world, read_config
 from worldsim.training.begin import begin_model, prepare_footage
 from worldsim.training.checkpoint import Stage
+from worldsim.training.device import precision_of
 from worldsim.training.dynamics_stage import DynamicsStage
 from worldsim.training.latents import encode_footage
 from worldsim.training.loop import update
@@ -88,11 +89,14 @@ def measure_training(
     frames = batches.lanes * batches.ticks
     floors = measure_floors(device)
     median = statistics.median(samples["here"])
+    is_lower = precision_of(torch.device(device)) == torch.bfloat16
+    peak = "bf16" if is_lower else "fp32"
     return {
         "speedup": ratio_of_medians(samples["plain"], samples["here"]),
         "frames_per_second": round(1e3 * frames / median, 2),
         "plain_frames_per_second": round(1e3 * frames / statistics.median(samples["plain"]), 2),
-        "peak_share": round(flops / median / 1e6 / floors["bf16_gflops"], 4),
+        "peak_share": round(flops / median / 1e6 / floors[f"{peak}_gflops"], 4),
+        "precision": peak,
         "input_share": round(sum(timed.seconds[WARMUP:]) / sum(samples["here"]) * 1e3, 5),
         "update_ms": percentiles(samples["here"]),
         "plain_ms": percentiles(samples["plain"]),

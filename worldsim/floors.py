@@ -29,10 +29,11 @@ def measure_floors(device: str) -> dict[str, float]:
     return found
 
 
-def measure_peak(device: torch.device) -> float:
-    """Best bfloat16 matrix products of `device`, operations per second, in a fifth of a second."""
+def measure_peak(device: torch.device, precision: torch.dtype) -> float:
+    """Best matrix products of `device` in `precision`, operations per second, in a fifth of a
+    second."""
     side = SIDE[device.type]
-    a, b = (torch.ones(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    a, b = (torch.ones(side, side, device=device, dtype=precision) for _ in range(2))
     out = torch.empty_like(a)
     found = samples(lambda: torch.mm(a, b, out=out), str(device), SECONDS / 5)
     return 2.0 * side**3 / min(found)

@@ -18,6 +18,7 @@ from worldsim.training.actions_stage import ActionsStage
 from worldsim.training.begin import config_of, with_sound
 from worldsim.training.checkpoint import Stage
 from worldsim.training.consistency import Consistency
+from worldsim.training.device import lowered, precision_of
 from worldsim.training.dynamics_stage import DynamicsStage
 from worldsim.training.features_stage import FeaturesStage, with_limits
 from worldsim.training.objects_stage import ObjectsStage
@@ -26,6 +27,7 @@ from worldsim.training.sound_stage import SoundStage
 from worldsim.training.streams import Streams
 from worldsim.training.tokenizer_stage import TokenizerStage
 
+CPU = torch.device("cpu")
 FRAMES = 40
 BATCH = {"lanes": 3, "ticks": 6, "jump": 0.3, "seed": 0}
 
@@ -121,3 +123,20 @@ def test_a_stage_learns_on_a_gpu(name: str) -> None:
     config, device = everything(), torch.device("cuda")
     model = WorldModel(config).to(device)
     learn(begun(name, model, config, device))
+
+
+@pytest.mark.parametrize(
+    ("able", "wanted"),
+    [
+        ({"avx2": True, "avx512_bf16": False}, torch.float32),
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+    ],
+)
+def test_products_are_lowered_only_where_the_processor_can(
+    able: dict[str, bool], wanted: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    assert precision_of(CPU) == wanted
+    with lowered(CPU):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == wanted

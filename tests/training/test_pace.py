@@ -12,7 +12,7 @@ from worldsim.training.pace import Pace
 
 def test_it_counts_products_and_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     model, clock = nn.Linear(8, 4), [0.0]
-    monkeypatch.setattr(module, "measure_peak", lambda device: 1024.0)
+    monkeypatch.setattr(module, "measure_peak", lambda device, precision: 1024.0)
     monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
     pace = Pace(model, frames=10)
 

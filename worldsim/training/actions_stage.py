@@ -52,7 +52,7 @@ class ActionsStage:
         self, before: Tensor, latent: Tensor, after: Tensor, picture: Tensor, real: Tensor
     ) -> dict[str, Tensor]:
         """Three latents in a row, (N, P, C), and the pictures of the last two, (N, 3, H, W)."""
-        with lowered(self._device, torch.bfloat16):
+        with lowered(self._device):
             logits = self._actions.encoder(before, latent, after, cost_volume(picture, real))
             predicted, moved = self._actions(latent, picture, choose(logits), self._tokenizer.move)
             losses = {

@@ -24,8 +24,18 @@ def computing(device: torch.device) -> Iterator[None]:
         yield
 
 
-def lowered(device: torch.device, precision: torch.dtype) -> torch.autocast:
-    """Within, products are computed in `precision`."""
+def precision_of(device: torch.device) -> torch.dtype:
+    """What products are computed in on `device`: bfloat16 where there are instructions for it. A
+    processor without them would emulate it, several times slower than float32 (docs/log.md)."""
+    if device.type != "cpu":
+        return torch.bfloat16
+    able = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch from 2.10 on
+    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+
+
+def lowered(device: torch.device, precision: torch.dtype | None = None) -> torch.autocast:
+    """Within, products are computed in `precision`, or in `precision_of(device)`."""
+    precision = precision or precision_of(device)
     is_lower = precision != torch.float32
     return torch.autocast(device.type, precision if is_lower else torch.bfloat16, enabled=is_lower)
 

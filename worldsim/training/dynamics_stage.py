@@ -23,7 +23,7 @@ from worldsim.tokenizer import Tokenizer
 from worldsim.tokenizer.losses import reconstruction_loss
 from worldsim.training.consistency import WEIGHT as CONSIST_WEIGHT
 from worldsim.training.consistency import Consistency
-from worldsim.training.device import device_of, fetch, fetch_pixels, lowered
+from worldsim.training.device import device_of, fetch, fetch_pixels, lowered, precision_of
 from worldsim.training.exercises import Frames, exercise, news_loss
 from worldsim.training.imagine import SAMPLE_STEPS, Imagination
 from worldsim.training.lanes import Lanes
@@ -56,17 +56,19 @@ class DynamicsStage:
         keyframes: Keyframes | None = None,
         *,
         rate: float = 2e-3,
-        precision: torch.dtype = torch.bfloat16,
+        precision: torch.dtype | None = None,
         consistency: Consistency | None = None,
         native: bool = True,
     ) -> None:
         """`streams` yields frames uint8, latents, and actions; neither `tokenizer` nor `objects`,
         which the head reads if there are any, are trained; samples look up `keyframes`, as in play.
-        Products are computed in `precision`; some parts are `native` where that can be."""
+        Products are computed in `precision`, or what suits the device; some parts are `native`
+        where that can be."""
         self.model = self._dynamics = dynamics
         self.optimizers = matrix_optimizers(dynamics, rate, inside=("layers.",))
         self.streams = streams
-        self._device, self._precision = device_of(dynamics), precision
+        self._device = device_of(dynamics)
+        self._precision = precision = precision or precision_of(self._device)
         size = tokenizer.config.height, tokenizer.config.width
         self._pictures = pictures_for(library_for(self._device) if native else None, size)
         self._paint = PaintLoss(self._device, precision=precision)

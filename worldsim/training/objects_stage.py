@@ -68,7 +68,7 @@ class ObjectsStage:
         self._slots = state["slots"].to(self._device) if state else None
 
     def _field_losses(self, latents: Tensor, seen: Tensor) -> dict[str, Tensor]:
-        with lowered(self._device, torch.bfloat16):
+        with lowered(self._device):
             colours, usual = self._objects.background(latents)
             logit, _ = self._objects.field(latents)
         with torch.no_grad():

@@ -1,9 +1,9 @@
 """How fast a stage learns: frames per second, and the share of what the processor could do.
 
 The operations of matrix products and convolutions are counted in one update of some hundred, and
-set against bfloat16 products of large matrices, measured on the same device. Counting changes the
-last digits of an update, so it is the same updates that are counted however often a run stops.
-Native parts (native.py) are not counted.
+set against products of large matrices in the same precision, measured on the same device. Counting
+changes the last digits of an update, so it is the same updates that are counted however often a run
+stops. Native parts (native.py) are not counted.
 """
 
 import time
@@ -14,7 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from worldsim.floors import measure_peak
-from worldsim.training.device import device_of
+from worldsim.training.device import device_of, precision_of
 
 T = TypeVar("T")
 COUNT_EVERY = 500  # updates: later ones do more
@@ -51,6 +51,6 @@ class Pace:
         rate = self._timed / self._seconds
         said = f"{self._frames * rate:.0f} frames/s"
         if self._operations:
-            self._peak = self._peak or measure_peak(self._device)
+            self._peak = self._peak or measure_peak(self._device, precision_of(self._device))
             said += f", {self._operations * rate / self._peak:.0%} of peak"
         return said

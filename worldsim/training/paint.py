@@ -15,7 +15,7 @@ FEATURE_WEIGHT = 0.2
 class PaintLoss:
     """The painter's loss; owns the critic and trains it as it goes."""
 
-    def __init__(self, device: torch.device, *, precision: torch.dtype = torch.bfloat16) -> None:
+    def __init__(self, device: torch.device, *, precision: torch.dtype | None = None) -> None:
         self.critic = Critic().to(device)
         self._precision = precision
         self.optimizer = torch.optim.AdamW(

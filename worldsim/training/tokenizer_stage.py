@@ -53,7 +53,7 @@ class TokenizerStage:
         chunk = self.streams.next()
         real = fetch_pixels(chunk.arrays[0], self._device)
         jumped = fetch(chunk.jumped, self._device)
-        with lowered(self._device, torch.bfloat16):
+        with lowered(self._device):
             latents = self.model.encode(real)[:, 1:]
             latents = latents + self._noise(latents)
             painted = self._play(latents, real, jumped)
