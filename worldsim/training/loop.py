@@ -32,6 +32,7 @@ from worldsim.training.checkpoint import (
 from worldsim.training.device import computing, device_of
 from worldsim.training.interrupt import Interrupt
 from worldsim.training.metrics import Metrics, finite
+from worldsim.training.muon import Muon
 from worldsim.training.pace import Pace
 from worldsim.training.say import say
 from worldsim.training.trackers import Tracker
@@ -165,7 +166,7 @@ def matrix_optimizers(
     chosen = {id(p) for p in matrices}
     rest = [p for _, p in named if id(p) not in chosen]
     return [
-        torch.optim.Muon(matrices, rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        Muon(matrices, rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(rest, rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
