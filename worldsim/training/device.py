@@ -29,7 +29,8 @@ def precision_of(device: torch.device) -> torch.dtype:
     processor without them would emulate it, several times slower than float32 (docs/log.md)."""
     if device.type != "cpu":
         return torch.bfloat16
-    able = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch from 2.10 on
+    # not in every torch from 2.10 on
+    able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
 
 

@@ -22,11 +22,11 @@ class Muon(torch.optim.Muon):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         device = self.param_groups[0]["params"][0].device
         if precision_of(device) == torch.bfloat16:
-            return super().step(closure)
+            return super().step(closure)  # type: ignore[no-untyped-call]
         theirs = _muon._zeropower_via_newtonschulz
-        _muon._zeropower_via_newtonschulz = orthogonal
+        _muon._zeropower_via_newtonschulz = orthogonal  # type: ignore[assignment]
         try:
-            return super().step(closure)
+            return super().step(closure)  # type: ignore[no-untyped-call]
         finally:
             _muon._zeropower_via_newtonschulz = theirs
 
