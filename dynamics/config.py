@@ -24,7 +24,6 @@ class DynamicsConfig:
     look_layers: int = 1  # after
     head_layers: int = 1  # per flow step
     max_flow: float = 16.0  # pixels that the picture may move in one tick
-    gain: float = 1.0  # how much farther the picture moves than the mover says, see head.py
     cell: int = 4  # pixels per side of a cell of the flow, FLOW_CELLS of which make a token's side
     expand: int = 2  # hidden width of the feed-forward layers, in widths
     memory_every: int = 1  # layers of the trunk per layer with a memory; the last of them has it

@@ -145,9 +145,7 @@ class Mover(nn.Module):
         flow = rearrange(
             flow, "b (h w) (c y x) -> b c (h y) (w x)", h=c.rows, c=2, y=FLOW_CELLS, x=FLOW_CELLS
         )
-        # the loss of a picture that moves by parts of a pixel is least when it moves too little,
-        # since interpolation blurs what it moves (docs/decisions/0024)
-        fine = c.gain * self.upsampling(flow, picture, told)
+        fine = self.upsampling(flow, picture, told)
         # what rests must rest to the pixel; the gradient passes, or nothing would begin to move
         fine = fine - torch.where(fine.abs() < STILL, fine, 0.0).detach()
         if dither is not None:

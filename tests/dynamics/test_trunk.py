@@ -7,7 +7,6 @@ import torch
 
 from worldsim.dynamics import Dynamics, DynamicsConfig, TrunkState
 from worldsim.dynamics.attention import SpatialAttention
-from worldsim.dynamics.head import STILL
 from worldsim.dynamics.matching import still
 
 PICTURE = torch.zeros(2, 3, 32, 48).double()
@@ -170,32 +169,6 @@ def test_the_action_moves_the_picture_by_a_flow_of_at_most_the_limit() -> None:
     assert flows[0].shape == (2, 2, 32, 48)
     assert not torch.allclose(flows[0], flows[1])
     assert flows[0].abs().max() <= CONFIG.max_flow
-
-
-def test_the_picture_moves_by_more_than_the_mover_says_if_there_is_a_gain() -> None:
-    dynamics = model()
-    latents, actions, levels = clip()
-    context, state = run(dynamics, latents, actions, levels)
-    mover, flows, told = dynamics.head.mover, [], []
-
-    def move(picture: torch.Tensor, flow: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        flows.append(flow)
-        return picture, state.latent
-
-    for gain in (1.0, 1.5):
-        mover.config = replace(CONFIG, gain=gain)
-        motion = still(2, (2, 3), latents)
-        chosen = torch.zeros(2, dtype=torch.int64)
-        moved = dynamics.head.move(
-            context[:, -1], state.latent, latents[:, -2], motion, PICTURE, chosen, move
-        )
-        told.append(moved.flow)
-
-    plain = flows[0].abs() > STILL  # what rests at a gain of 1 may begin to move
-    assert plain.any()
-    assert torch.allclose(flows[1][plain], 1.5 * flows[0][plain])
-    # what the state and the pose are told is what the mover says of real frames, too
-    assert torch.equal(told[0], told[1])
 
 
 def test_a_state_is_a_value() -> None:
