@@ -79,10 +79,10 @@ def stage_on(pans: list[Pan], *, lanes: int = 16) -> ActionsStage:
     return ActionsStage(LatentActions(shape), tokenizer, streams, rate=4e-3)
 
 
-def teach(**how: Any) -> Taught:
+def teach(*, updates: int = UPDATES, **how: Any) -> Taught:
     stage = stage_on([pan(200, seed, **how) for seed in range(3)])
-    for update in range(UPDATES):
-        stage.update(update / UPDATES)
+    for update in range(updates):
+        stage.update(update / updates)
     held_out = pan(160, 9, **how)
     return Taught(stage._actions.eval(), stage._tokenizer, held_out)
 
@@ -173,13 +173,12 @@ def test_codes_are_the_players_not_the_monsters() -> None:
 
 
 def test_codes_are_the_players_not_the_cameras() -> None:
-    taught = teach(shake=1)
+    taught = teach(shake=1, updates=2 * UPDATES)  # after half of them seeds differ: 0.4 to 0.8
     codes = taught.codes()
 
     mine = nmi(taught.held_out.controls[1:], codes)
     cameras = float(tables.nmi(tables.count(taught.held_out.jolt[1:], codes, 9, CODES)))
-    # 0.39 on one processor, more on others: they round differently, and 60 updates are few
-    assert mine > 0.3
+    assert mine > 0.4
     assert cameras < mine / 2
 
 
