@@ -57,7 +57,7 @@ LONG = {  # in the order of README: each needs what the ones before it left behi
     "worldsim actions runs/mine/world --fit recordings --labels 200": (
         "worldsim actions runs/mine/world --fit recordings --labels 200 --scenes 1 --frames 2"
     ),
-    "worldsim record doom-hall --out held-out --minutes 20 --seed 100000": (
+    "worldsim record doom-hall --out held-out --minutes 24 --seed 100000": (
         "worldsim record doom-hall --out held-out --minutes 0.5 --seed 100000"
     ),
     "worldsim eval runs/mine/world --data held-out --blocks world,lam": (
