@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from websockets.asyncio.server import Server, serve
 
 from worldsim.costs import size_of_batch
-from worldsim.errors import MachineError, WorldsimError
+from worldsim.errors import ArgumentError, MachineError, WorldsimError
 from worldsim.server.door import Door, select
 from worldsim.server.engine import Engine
 from worldsim.server.handshake import House, is_loopback
@@ -63,22 +63,26 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
-            raise ValueError(f"port must be 0..65535, got {self.port}")
+            raise ArgumentError(f"port must be 0..65535, got {self.port}")
         if self.rate is not None and not 0 < self.rate <= 1000:
-            raise ValueError(f"rate must be above 0 and at most 1000 Hz, got {self.rate:g}")
+            raise ArgumentError(f"rate must be above 0 and at most 1000 Hz, got {self.rate:g}")
         if self.max_sessions is not None and not 1 <= self.max_sessions <= MOST_PLACES:
-            raise ValueError(f"max_sessions must be 1..{MOST_PLACES}, got {self.max_sessions}")
+            raise ArgumentError(
+                f"sessions (max_sessions) must be 1..{MOST_PLACES}, got {self.max_sessions}"
+            )
         if self.exact and self.max_sessions is None:
-            raise ValueError("exact needs max_sessions: how many places are always computed")
+            raise ArgumentError(
+                "exact needs sessions (max_sessions): how many places are always computed"
+            )
         if self.window < 1:
-            raise ValueError(f"window must be at least 1 frame, got {self.window}")
+            raise ArgumentError(f"window must be at least 1 frame, got {self.window}")
         if self.save_every <= 0:
-            raise ValueError(f"save_every must be above 0 seconds, got {self.save_every:g}")
+            raise ArgumentError(f"save_every must be above 0 seconds, got {self.save_every:g}")
         if not self.name:  # never that of an earlier run: its games are not here
             name = str(self.worker or "") if self.saves is None else secrets.token_hex(4)
             object.__setattr__(self, "name", name)
         if self.keyfile is not None and self.certfile is None:
-            raise ValueError("keyfile needs a certfile beside it")
+            raise ArgumentError("keyfile needs a certfile beside it")
 
 
 @dataclass(frozen=True)

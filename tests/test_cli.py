@@ -143,3 +143,21 @@ def test_every_verb_explains_itself_without_torch_or_a_window_library(verb: str)
 def test_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("worldsim 0.")
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "said"),
+    [
+        (["serve", "--port", "70000"], 2, "port must be 0..65535, got 70000"),
+        (["serve", "--sessions", "0"], 2, "sessions (max_sessions) must be 1.."),
+        (["play", "--device", "foo"], 4, "device 'foo' cannot be used here"),
+        (["play", "--server", "ws://127.0.0.1:99999"], 3, "Port out of range"),
+    ],
+)
+def test_a_wrong_value_of_a_flag_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], flags: list[str], code: int, said: str
+) -> None:
+    assert cli.main(flags) == code
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"worldsim: {said}")

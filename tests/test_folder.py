@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from worldsim.dynamics import DynamicsConfig
-from worldsim.errors import CheckpointError
+from worldsim.errors import CheckpointError, MachineError
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights, write_world
 from worldsim.model import WorldModel
 from worldsim.tokenizer import TokenizerConfig
@@ -137,6 +137,64 @@ def test_a_wrong_action_names_the_rule(folder: Path, action: object) -> None:
     world = World.load(folder)
     with pytest.raises(ValueError, match=r"action must be < 3, got (3|-1|9)"):
         world.step(world.reset(context()), action)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("how", "rule"),
+    [
+        ({"flow_steps": 3}, r"flow_steps must be one of \(1, 2, 4\), got 3"),
+        ({"noise_scale": float("inf")}, "noise_scale must be a number from 0 on, got inf"),
+        ({"noise_scale": float("nan")}, "noise_scale must be a number from 0 on, got nan"),
+    ],
+)
+def test_a_tick_with_a_wrong_number_names_the_rule(
+    folder: Path, how: dict[str, float], rule: str
+) -> None:
+    world = World.load(folder)
+    with pytest.raises(ValueError, match=rule):
+        world.step(world.reset(context()), 0, **how)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        ({"frames": None, "batch": 0}, "batch must be at least 1, got 0"),
+        ({"frames": None, "actions": [0]}, "give frames, too"),
+        ({"frames": context()[0, 0]}, r"frames must be \(T, H, W, 3\), or"),
+        ({"frames": context()[:, :0]}, "T at least 1"),
+        ({"batch": 3}, "for 3 players"),
+        ({"seed": 2**63}, "seed must be an int of 64 bits"),
+        ({"seed": [1, 2, 3]}, "seed must be one int or 2 ints, got 3"),
+        ({"actions": [0, 1, 9, 0]}, "actions must be ints from 0 to 2"),
+        ({"actions": [0.5, 1.0, 1.0, 1.0]}, "actions must be ints from 0 to 2"),
+    ],
+)
+def test_a_wrong_beginning_names_the_rule(
+    folder: Path, given: dict[str, object], rule: str
+) -> None:
+    world = World.load(folder)
+    with pytest.raises(ValueError, match=rule):
+        world.reset(**{"frames": context(), **given})  # type: ignore[arg-type]
+
+
+def test_a_seed_may_be_of_any_kind_of_int(folder: Path) -> None:
+    world = World.load(folder)
+    one, other = (world.reset(context(), seed=s) for s in (np.int64(3), [3, 4]))  # type: ignore[arg-type]
+
+    assert one.seed.tolist() == other.seed.tolist() == [3, 4]
+
+
+def test_without_keyframes_all_else_stays(folder: Path) -> None:
+    world = World.load(folder, flow_steps=4)
+
+    assert world.without_keyframes().flow_steps == 4
+    assert not world.without_keyframes().has_keyframes
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda:99"])
+def test_a_device_that_is_not_here_is_one_sentence(folder: Path, device: str) -> None:
+    with pytest.raises(MachineError, match=f"device '{device}' cannot be used here .*; cpu can"):
+        World.load(folder, device=device)
 
 
 def test_a_missing_world_lists_the_shipped_ones(tmp_path: Path) -> None:

@@ -19,6 +19,12 @@ class TrainingError(WorldsimError):
     """Training cannot go on: the loss is no number any more."""
 
 
+class ArgumentError(WorldsimError, ValueError):
+    """An argument that cannot be; a wrong flag, where a command passes it on."""
+
+    exit_code = 2
+
+
 class ProtocolError(WorldsimError):
     """The peer sent bytes that are not a valid message; `path` is of the wrong field, if known."""
 

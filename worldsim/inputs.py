@@ -3,6 +3,7 @@
 Shapes: B players, A axes, T ticks, H W picture.
 """
 
+import operator
 from collections.abc import Sequence
 
 import numpy as np
@@ -42,15 +43,39 @@ def read_action(
 
 
 def read_past(
-    actions: ArrayLike, batch: int, ticks: int, *, axes: Sequence[Axis], device: torch.device
+    actions: ArrayLike,
+    batch: int,
+    ticks: int,
+    *,
+    count: int,
+    axes: Sequence[Axis],
+    device: torch.device,
 ) -> Tensor:
-    """What was done between the frames of a context (B, T, H, W, 3): (T - 1,) for all players or
-    (B, T - 1), floats with an axis more in a world with `axes`; ValueError for another shape."""
-    kind, row = (np.float32, (len(axes),)) if axes else (np.int64, ())
-    told = torch.as_tensor(np.asarray(actions, dtype=kind), device=device)
+    """What was done between the frames of a context (B, T, H, W, 3): ints below `count`, (T - 1,)
+    for all players or (B, T - 1); floats with an axis more in a world with `axes`. ValueError for
+    what is none of that."""
+    given, row = np.asarray(actions), (len(axes),) if axes else ()
+    if not axes and (given.dtype.kind not in "iu" or ((given < 0) | (given >= count)).any()):
+        raise ValueError(f"actions must be ints from 0 to {count - 1}, got {actions!r:.60}")
+    told = torch.as_tensor(given.astype(np.float32 if axes else np.int64), device=device)
     if told.shape not in ((ticks - 1, *row), (batch, ticks - 1, *row)):
         raise ValueError(
             f"actions must be {(ticks - 1, *row)} or {(batch, ticks - 1, *row)}, "
             f"got {tuple(told.shape)}"
         )
     return told
+
+
+def read_seeds(seed: int | Sequence[int], batch: int) -> list[int]:
+    """One seed for player 0, of which player i gets the one i later, or one each; ValueError for
+    what is no int of 64 bits, or for another number of them."""
+    try:
+        first = operator.index(seed)  # type: ignore[arg-type]
+        seeds = [first + i for i in range(batch)]
+    except TypeError:
+        seeds = [operator.index(s) for s in seed]  # type: ignore[union-attr]
+    if len(seeds) != batch:
+        raise ValueError(f"seed must be one int or {batch} ints, got {len(seeds)}")
+    if not all(-(2**63) <= s < 2**63 for s in seeds):
+        raise ValueError(f"seed must be an int of 64 bits, got {seed!r:.60}")
+    return seeds

@@ -2,6 +2,12 @@
 
 import ctypes
 import os
+from typing import TYPE_CHECKING
+
+from worldsim.errors import ArgumentError, MachineError
+
+if TYPE_CHECKING:
+    import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -13,12 +19,25 @@ def prepare(threads: int = 1) -> None:
     about OpenMP stays. Call it before anything imports torch: OpenMP reads these names once.
     """
     if threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
+        raise ArgumentError(f"threads must be at least 1, got {threads}")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     import torch
 
     torch.set_num_threads(threads)
+
+
+def find_device(name: str) -> "torch.device":
+    """The device of that name; MachineError if torch knows none, or finds none here."""
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = str(error).splitlines()[0].rstrip(".")
+        raise MachineError(f"device {name!r} cannot be used here ({why}); cpu can") from error
+    return device
 
 
 def keep_memory() -> None:

@@ -5,6 +5,7 @@ A tick has two halves. `predict` is late: it needs the action, and the frame com
 """
 
 import copy
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,9 +30,10 @@ from worldsim.dynamics.flow import STEPS
 from worldsim.dynamics.kept import nothing_kept
 from worldsim.dynamics.objects import Objects
 from worldsim.folder import WorldConfig, find_world, read_config, read_weights
-from worldsim.inputs import check_frames, read_action, read_past
+from worldsim.inputs import check_frames, read_action, read_past, read_seeds
 from worldsim.model import Frames, WorldModel
 from worldsim.output import Output, Prediction
+from worldsim.runtime import find_device
 from worldsim.snapshot import decode_state, encode_state
 from worldsim.sound import SoundState
 from worldsim.state import WorldState
@@ -90,6 +92,7 @@ class World:
             flow_steps = 2 if mode is None else MODES[mode]
         if flow_steps not in STEPS:
             raise ValueError(f"flow_steps must be one of {STEPS}, got {flow_steps}")
+        find_device(device)
         folder = find_world(name)
         config = read_config(folder)
         model = WorldModel(config)
@@ -134,9 +137,12 @@ class World:
 
     def without_keyframes(self) -> Self:
         """The same world, which has forgotten them."""
-        model = copy.deepcopy(self._model)
-        model.keyframes = None
-        return type(self)(self._folder, self.config, model, self.hash)
+        world = copy.copy(self)
+        world._model = copy.deepcopy(self._model)
+        world._model.keyframes = None
+        world._parts, world._start, world._paces = Parts(world._model), None, {}
+        world.reanchors = False
+        return world
 
     def reanchoring(self) -> Self:
         """The same world, which goes on from a keyframe when its alarm keeps ringing; a world that
@@ -166,7 +172,11 @@ class World:
         unknown if None. seed: one for
         player 0 (player i gets seed + i), or one per player.
         """
+        if batch < 1:
+            raise ValueError(f"batch must be at least 1, got {batch}")
         if frames is None:
+            if actions is not None:
+                raise ValueError("actions are what was done between frames: give frames, too")
             if self._start is None:
                 shown = start.read_start(self._folder, self.frame_size)
                 self._start = self._look(shown[None], self.config.start_actions or None)
@@ -174,11 +184,18 @@ class World:
         else:
             check_frames(frames, self.frame_size)
             several = frames.ndim == 5
+            if (
+                frames.ndim not in (4, 5)
+                or 0 in frames.shape
+                or (several and batch not in (1, len(frames)))
+            ):
+                raise ValueError(
+                    f"frames must be (T, H, W, 3), or (B, T, H, W, 3) for {batch} players, "
+                    f"T at least 1, got {frames.shape}"
+                )
             state = self._look(frames if several else frames[None], actions)
             state = state if several else state.repeat(batch)
-        seeds = [seed + i for i in range(state.batch)] if isinstance(seed, int) else list(seed)
-        if len(seeds) != state.batch:
-            raise ValueError(f"seed must be one int or {state.batch} ints, got {len(seeds)}")
+        seeds = read_seeds(seed, state.batch)
         state = self._completed(replace(state, seed=torch.tensor(seeds, device=self.device)))
         if self._adapts:
             self._pace(state)
@@ -215,7 +232,11 @@ class World:
         steps = self.flow_steps if flow_steps is None else flow_steps
         if self._adapts and flow_steps is None:
             steps = self._pace(state).steps(1.0 / self.fps if left is None else left)
+        if steps not in STEPS:
+            raise ValueError(f"flow_steps must be one of {STEPS}, got {steps}")
         scale = self.config.noise_scale if noise_scale is None else noise_scale
+        if not 0 <= scale < math.inf:
+            raise ValueError(f"noise_scale must be a number from 0 on, got {scale}")
         chosen = self._told(action, state.batch)
         begun = time.perf_counter()
         noise = noise_of(state, scale)
@@ -398,7 +419,9 @@ class World:
         dynamics, row = self._model.dynamics, (len(self.axes),) if self.axes else ()
         led = torch.full((batch, ticks, *row), dynamics.unknown_action, device=self.device)
         if actions is not None and ticks > 1:
-            past = read_past(actions, batch, ticks, axes=self.axes, device=self.device)
+            past = read_past(
+                actions, batch, ticks, count=self.num_actions, axes=self.axes, device=self.device
+            )
             led[:, 1:] = dynamics.told(past)
         return self._model.look(frames, led)
 

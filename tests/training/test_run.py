@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from worldsim.data.video import read_frames
-from worldsim.errors import DataError, MachineError, WorldsimError
+from worldsim.errors import ArgumentError, DataError, MachineError, WorldsimError
 from worldsim.evaluation.run import evaluate
 from worldsim.folder import read_config, write_world
 from worldsim.model import WorldModel
@@ -241,6 +242,39 @@ def test_a_new_run_in_an_old_folder_sets_the_old_one_aside(run: Path, tmp_path: 
     assert (tmp_path / "again" / "before" / "metrics.jsonl").read_text() == before
     assert (tmp_path / "again" / "before" / "checkpoints" / "dynamics").is_dir()
     assert [line["step"] for line in read_metrics(tmp_path / "again")] == [0]
+
+
+def test_what_is_mistyped_leaves_an_earlier_run_as_it_is(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(run, out)
+
+    with pytest.raises(DataError, match="not a folder"):
+        train(tmp_path / "nowhere", out, steps=8, preset="small")
+
+    assert (out / "plan.json").is_file()
+    assert not (out / "before").exists()
+
+
+@pytest.mark.parametrize(
+    ("how", "rule"),
+    [
+        ({"minutes": 0}, "minutes must be above 0, got 0"),
+        ({"minutes": float("nan")}, "minutes must be above 0, got nan"),
+        ({"steps": -5}, "steps must be at least 1, got -5"),
+        ({"minutes": 1, "steps": 1}, "give one of them"),
+        ({"size": (90, 100)}, "size must be multiples of 16, got 100x90"),
+        ({"size": (0, 0)}, "size must be multiples of 16, got 0x0"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_one_sentence_before_any_work(
+    tmp_path: Path, how: dict[str, Any], rule: str
+) -> None:
+    with pytest.raises(ArgumentError, match=rule) as error:
+        train(FIXTURE, tmp_path / "out", preset="small", **how)
+
+    assert error.value.exit_code == 2
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_it_picks_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,7 +127,8 @@ class Play:
             )
             return LocalSource(world, beginning)
         except ValueError as error:
-            raise DataError(f"{self.start or self.load}: {error}") from error
+            opened = self.start or self.load
+            raise DataError(f"{opened}: {error}" if opened else str(error)) from error
 
     def _beginning(self) -> "Beginning":
         from worldsim.clients.source import Beginning

@@ -75,7 +75,8 @@ class Course:
         elif steps is not None:
             plan = plan_from_steps(steps, shares)
         else:
-            plan = plan_from_minutes(minutes or self.preset.minutes, shares, self._rates(shares))
+            whole = self.preset.minutes if minutes is None else minutes
+            plan = plan_from_minutes(whole, shares, self._rates(shares))
         plan = Plan(distributed.from_first(plan.steps))
         if distributed.rank() == 0:
             plan.write(self.run)

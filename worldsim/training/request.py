@@ -1,20 +1,23 @@
 """What a run was asked for: the arguments of `worldsim train`, checked."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from worldsim.errors import ArgumentError
 from worldsim.training.consistency import Kind
 from worldsim.training.plan import STAGES
 from worldsim.training.presets import PRESETS, Preset
 
 Actions = Literal["learned", "labelled", "few"]
+PATCH = 16  # pixels, of which the sides of a frame are multiples
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """See `worldsim.training.run.train`. Raises ValueError, which names the argument."""
+    """See `worldsim.training.run.train`. Raises ArgumentError, which names it."""
 
     videos: Path
     run: Path
@@ -25,6 +28,8 @@ class Request:
     size: tuple[int, int] | None
     device: str
     seed: int
+    minutes: float | None
+    steps: int | None
     name: str | None
     stages: Sequence[str] | None
     features: str | None
@@ -33,22 +38,33 @@ class Request:
     def __post_init__(self) -> None:
         known = get_args(Actions)
         if self.actions not in known:
-            raise ValueError(f"actions must be one of {', '.join(known)}, got {self.actions!r}")
+            raise ArgumentError(f"actions must be one of {', '.join(known)}, got {self.actions!r}")
         if (self.actions == "few") != (self.labels is not None):
-            raise ValueError(
+            raise ArgumentError(
                 "labels is a folder of recordings, for actions='few' and only for that"
             )
         if self.consistency not in (*get_args(Kind), "off"):
-            raise ValueError(
+            raise ArgumentError(
                 f"consistency must be matched, band, naive or off, got {self.consistency!r}"
             )
         if self.preset_name not in PRESETS:
-            raise ValueError(
+            raise ArgumentError(
                 f"preset must be one of {', '.join(PRESETS)}, got {self.preset_name!r}"
             )
+        if self.size is not None and any(side < PATCH or side % PATCH for side in self.size):
+            height, width = self.size
+            raise ArgumentError(f"size must be multiples of {PATCH}, got {width}x{height}")
+        if self.seed < 0:
+            raise ArgumentError(f"seed must be at least 0, got {self.seed}")
+        if self.minutes is not None and self.steps is not None:
+            raise ArgumentError("minutes and steps say the same: give one of them")
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise ArgumentError(f"minutes must be above 0, got {self.minutes:g}")
+        if self.steps is not None and self.steps < 1:
+            raise ArgumentError(f"steps must be at least 1, got {self.steps}")
         for stage in self.stages or ():
             if stage not in STAGES:
-                raise ValueError(f"stages must be among {', '.join(STAGES)}, got {stage!r}")
+                raise ArgumentError(f"stages must be among {', '.join(STAGES)}, got {stage!r}")
 
     @property
     def preset(self) -> Preset:

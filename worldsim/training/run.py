@@ -10,7 +10,9 @@ from typing import Literal
 import torch
 
 from worldsim.bindings import listed
+from worldsim.errors import ArgumentError
 from worldsim.folder import WorldConfig, find_world, read_config
+from worldsim.runtime import find_device
 from worldsim.training import distributed, trackers
 from worldsim.training.begin import (
     begin_features,
@@ -101,23 +103,30 @@ def train(
         size=size,
         device=device,
         seed=seed,
+        minutes=minutes,
+        steps=steps,
         name=name,
         stages=stages,
         features=features,
         consistency=consistency,
     )
+    find_device(request.device)
     if track is not None:
         trackers.package(track)
     care = Care(resume=resume, strict=strict, checkpoint_every=checkpoint_every)
     with (
         distributed.processes(),
         disk_errors(request.run),
-        _alone(request.run, resume=resume),
+        _alone(request.run),
         trackers.tracking(track, request.run) as tracker,
     ):
         care = replace(care, tracker=tracker)
         torch.manual_seed(seed)
         course, shares = begin(request)
+        if not resume:  # not before all of the above is known to be right
+            _make_room(request.run)
+        elif not (request.run / "plan.json").exists():
+            say(f"{request.run}: no run to go on with, so one begins")
         plan = course.plan(minutes, steps, shares, resume=resume)
         say(f"plan: {plan.described()}")
         world = course.train(plan, care)
@@ -128,13 +137,18 @@ def train(
 
 
 @contextmanager
-def _alone(run: Path, *, resume: bool) -> Iterator[None]:
-    """No other run is in `run`, and nothing of an earlier one if it does not go on."""
+def _alone(run: Path) -> Iterator[None]:
+    """No other run is in `run`."""
     with locked(run) if distributed.rank() == 0 else nullcontext():
-        if distributed.rank() == 0 and not resume:
-            set_aside(run)
         distributed.wait()
         yield
+
+
+def _make_room(run: Path) -> None:
+    """Nothing of an earlier run is in `run`, for any process of this one."""
+    if distributed.rank() == 0:
+        set_aside(run)
+    distributed.wait()
 
 
 def begin(request: Request) -> tuple[Course, dict[str, float]]:
@@ -212,5 +226,5 @@ def _shares(request: Request, useless: dict[str, bool]) -> dict[str, float]:
     useful = [stage for stage in STAGES if not useless.get(stage, False)]
     shares = {stage: request.preset.shares[stage] for stage in useful if request.may(stage)}
     if not shares:
-        raise ValueError("stages: there is nothing to learn in those that were asked for")
+        raise ArgumentError("stages: there is nothing to learn in those that were asked for")
     return shares
