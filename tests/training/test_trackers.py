@@ -30,6 +30,9 @@ def test_tensorboard_shows_what_the_metrics_say(tmp_path: Path) -> None:
     train(FIXTURE, tmp_path / "run", steps=1, track="tensorboard", **how)
 
     assert (tmp_path / "run" / "before" / "tensorboard").is_dir()
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard" / "0"))
+    events.Reload()
+    assert [e.step for e in events.Scalars("tokenizer/psnr")] == [0]
 
 
 class Service(SimpleNamespace):

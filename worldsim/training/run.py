@@ -114,13 +114,7 @@ def train(
     if track is not None:
         trackers.package(track)
     care = Care(resume=resume, strict=strict, checkpoint_every=checkpoint_every)
-    with (
-        distributed.processes(),
-        disk_errors(request.run),
-        _alone(request.run),
-        trackers.tracking(track, request.run) as tracker,
-    ):
-        care = replace(care, tracker=tracker)
+    with distributed.processes(), disk_errors(request.run), _alone(request.run):
         torch.manual_seed(seed)
         course, shares = begin(request)
         if not resume:  # not before all of the above is known to be right
@@ -129,7 +123,8 @@ def train(
             say(f"{request.run}: no run to go on with, so one begins")
         plan = course.plan(minutes, steps, shares, resume=resume)
         say(f"plan: {plan.described()}")
-        world = course.train(plan, care)
+        with trackers.tracking(track, request.run) as tracker:
+            world = course.train(plan, replace(care, tracker=tracker))
         if request.labels is not None and distributed.rank() == 0:
             fit = fit_bindings(world, request.labels, request.run / "cache")
             say(f"bindings from {fit.labels} labels: {listed(fit.bindings)}")
