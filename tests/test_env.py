@@ -109,6 +109,22 @@ def test_stepping_before_reset_is_refused() -> None:
         WorldEnv(world()).step(np.int64(0))
 
 
+def test_an_action_reaches_the_world_as_it_is() -> None:
+    """World.step refuses what is no action; rounded before, it would be one."""
+    env, seen = WorldEnv(world()), list[Any]()
+    env.reset(seed=0)
+    step = env.world.step
+
+    def watched(state: Any, action: Any) -> Any:
+        seen.append(action)
+        return step(state, 0)
+
+    env.world.step = watched  # type: ignore[method-assign, assignment]
+    env.step(1.9)
+
+    assert seen == [1.9]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"max_steps": 0}, "max_steps must be >= 1"), ({"render_mode": "human"}, "render_mode must")],

@@ -68,7 +68,7 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
 
     def step(self, action: Any) -> tuple[Frame, float, bool, bool, dict[str, Any]]:
         """One tick. ValueError for an unknown action, RuntimeError before the first reset."""
-        frame, info = self._tick(action if self.world.axes else int(action))
+        frame, info = self._tick(action)
         self._steps += 1
         return frame, 0.0, False, self._steps >= self.max_steps, info
 

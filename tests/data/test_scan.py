@@ -126,6 +126,26 @@ def test_the_command_prints_one_json_line_and_writes_it(
     assert json.loads((tmp_path / "out" / "scan.json").read_text()) == report
 
 
+def test_a_report_that_cannot_be_written_is_printed_first(
+    zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+
+    code = main(["data", "scan", str(zoo), "--json", str(tmp_path / "file" / "scan.json")])
+
+    said = capsys.readouterr()
+    assert code == 4
+    assert json.loads(said.out)["usable"] == 7
+    assert "scan.json: cannot be written: " in said.err.splitlines()[-1]
+
+
+def test_a_folder_without_videos_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "scan", str(tmp_path)]) == 3
+    assert capsys.readouterr().err.endswith("no mp4, mkv, webm or avi file in this folder\n")
+
+
 def test_the_exit_code_is_3_only_if_nothing_is_usable(tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").touch()
 

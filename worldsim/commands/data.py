@@ -57,6 +57,8 @@ class Data:
             },
             self.json_file,
         )
+        if not results:
+            raise DataError(f"{self.path}: no mp4, mkv, webm or avi file in this folder")
         return 0 if usable else DataError.exit_code
 
 

@@ -4,11 +4,20 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from worldsim.errors import MachineError
+
 
 def finish(report: Mapping[str, object], json_file: Path | None) -> None:
-    """Print `report` as one line on stdout; the same line goes into `json_file`."""
+    """Print `report` as one line on stdout; the same line goes into `json_file`.
+
+    Raises MachineError if that cannot be written, when all is printed: no measurement is lost.
+    """
     line = json.dumps(report)
-    if json_file is not None:
+    print(line, flush=True)
+    if json_file is None:
+        return
+    try:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    except OSError as error:
+        raise MachineError(f"--json {json_file}: cannot be written: {error.strerror}") from error
