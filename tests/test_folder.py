@@ -165,8 +165,6 @@ def test_a_tick_with_a_wrong_number_names_the_rule(
         ({"batch": 3}, "for 3 players"),
         ({"seed": 2**63}, "seed must be an int of 64 bits"),
         ({"seed": [1, 2, 3]}, "seed must be one int or 2 ints, got 3"),
-        ({"actions": [0, 1, 9, 0]}, "actions must be ints from 0 to 2"),
-        ({"actions": [0.5, 1.0, 1.0, 1.0]}, "actions must be ints from 0 to 2"),
     ],
 )
 def test_a_wrong_beginning_names_the_rule(

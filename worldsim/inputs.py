@@ -43,21 +43,12 @@ def read_action(
 
 
 def read_past(
-    actions: ArrayLike,
-    batch: int,
-    ticks: int,
-    *,
-    count: int,
-    axes: Sequence[Axis],
-    device: torch.device,
+    actions: ArrayLike, batch: int, ticks: int, *, axes: Sequence[Axis], device: torch.device
 ) -> Tensor:
-    """What was done between the frames of a context (B, T, H, W, 3): ints below `count`, (T - 1,)
-    for all players or (B, T - 1); floats with an axis more in a world with `axes`. ValueError for
-    what is none of that."""
-    given, row = np.asarray(actions), (len(axes),) if axes else ()
-    if not axes and (given.dtype.kind not in "iu" or ((given < 0) | (given >= count)).any()):
-        raise ValueError(f"actions must be ints from 0 to {count - 1}, got {actions!r:.60}")
-    told = torch.as_tensor(given.astype(np.float32 if axes else np.int64), device=device)
+    """What was done between the frames of a context (B, T, H, W, 3): (T - 1,) for all players or
+    (B, T - 1), floats with an axis more in a world with `axes`; ValueError for another shape."""
+    kind, row = (np.float32, (len(axes),)) if axes else (np.int64, ())
+    told = torch.as_tensor(np.asarray(actions, dtype=kind), device=device)
     if told.shape not in ((ticks - 1, *row), (batch, ticks - 1, *row)):
         raise ValueError(
             f"actions must be {(ticks - 1, *row)} or {(batch, ticks - 1, *row)}, "

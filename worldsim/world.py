@@ -419,9 +419,7 @@ class World:
         dynamics, row = self._model.dynamics, (len(self.axes),) if self.axes else ()
         led = torch.full((batch, ticks, *row), dynamics.unknown_action, device=self.device)
         if actions is not None and ticks > 1:
-            past = read_past(
-                actions, batch, ticks, count=self.num_actions, axes=self.axes, device=self.device
-            )
+            past = read_past(actions, batch, ticks, axes=self.axes, device=self.device)
             led[:, 1:] = dynamics.told(past)
         return self._model.look(frames, led)
 
