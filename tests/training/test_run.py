@@ -264,7 +264,9 @@ def test_what_is_mistyped_leaves_an_earlier_run_as_it_is(run: Path, tmp_path: Pa
         ({"minutes": 1, "steps": 1}, "give one of them"),
         ({"size": (90, 100)}, "size must be multiples of 16, got 100x90"),
         ({"size": (0, 0)}, "size must be multiples of 16, got 0x0"),
+        ({"size": (96, 128), "init": "doom-hall"}, "size is that of the world to go on from"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"name": "../hall"}, "name must be a name, not a path, got '../hall'"),
     ],
 )
 def test_what_cannot_be_asked_for_is_one_sentence_before_any_work(

@@ -76,6 +76,8 @@ class Play:
             raise ValueError(f"frames must be at least 1, got {self.frames}")
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {self.seed}")
+        if self.out is not None and self.out.suffix.lower() != ".mp4":
+            raise ValueError(f"out is a clip, whose name ends in .mp4, got {self.out}")
         if self.start is not None and self.load is not None:
             raise ValueError("a game starts from a picture or from a snapshot, not both")
 

@@ -12,7 +12,6 @@ from worldsim.training.plan import STAGES
 from worldsim.training.presets import PRESETS, Preset
 
 Actions = Literal["learned", "labelled", "few"]
-PATCH = 16  # pixels, of which the sides of a frame are multiples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +50,10 @@ class Request:
             raise ArgumentError(
                 f"preset must be one of {', '.join(PRESETS)}, got {self.preset_name!r}"
             )
-        if self.size is not None and any(side < PATCH or side % PATCH for side in self.size):
-            height, width = self.size
-            raise ArgumentError(f"size must be multiples of {PATCH}, got {width}x{height}")
+        if self.size is not None:
+            self._check_size(*self.size)
+        if self.name is not None and self.name != Path(self.name).name:
+            raise ArgumentError(f"name must be a name, not a path, got {self.name!r}")
         if self.seed < 0:
             raise ArgumentError(f"seed must be at least 0, got {self.seed}")
         if self.minutes is not None and self.steps is not None:
@@ -65,6 +65,13 @@ class Request:
         for stage in self.stages or ():
             if stage not in STAGES:
                 raise ArgumentError(f"stages must be among {', '.join(STAGES)}, got {stage!r}")
+
+    def _check_size(self, height: int, width: int) -> None:
+        if self.init is not None:
+            raise ArgumentError("size is that of the world to go on from (init): give one of them")
+        patch = self.preset.tokenizer.patch
+        if any(side < patch or side % patch for side in (height, width)):
+            raise ArgumentError(f"size must be multiples of {patch}, got {width}x{height}")
 
     @property
     def preset(self) -> Preset:
