@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from worldsim.doctor import available_cores, cpu_name
+from worldsim.doctor import cpu_name
+from worldsim.runtime import available_cores
 
 BLOCK = 25  # samples in a row that are drawn together: neighbours share what disturbs them
 RESAMPLES = 2000

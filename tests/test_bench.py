@@ -32,6 +32,22 @@ def test_a_bench_prints_one_json_line_and_draws(
     assert plot.stat().st_size > 1000
 
 
+def test_a_plot_that_cannot_be_written_costs_no_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    floors = {"fp32_gflops": 100.0, "bf16_gflops": 200.0, "copy_gb_per_s": 10.0}
+    monkeypatch.setattr(model, "measure_floors", lambda _: floors)
+
+    code = cli.main(
+        ["bench", "model", "--preset", "small", "--plot", str(tmp_path / "no" / "p.png")]
+    )
+
+    out, err = capsys.readouterr()
+    assert code == 4
+    assert json.loads(out)["command"] == "bench model"
+    assert "p.png: cannot be written" in err.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     "flags",
     [

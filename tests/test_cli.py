@@ -161,3 +161,23 @@ def test_a_wrong_value_of_a_flag_is_one_sentence(
 
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"worldsim: {said}")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["serve", "--recordings", __file__], "recordings is a folder, and"),
+        (["play", "--out", "clip.png"], "out is a clip, whose name ends in .mp4"),
+        (["bench", "load", "--seconds", "nan"], "--seconds must be > 0, got nan"),
+        (["bench", "load", "--rate", "0"], "--rate must be > 0, got 0"),
+        (["eval", "doom-hall", "--data", ".", "--threads", "-1"], "--threads must be >= 0"),
+    ],
+)
+def test_a_flag_that_breaks_a_rule_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(flags)
+
+    assert end.value.code == 2
+    assert said in " ".join(capsys.readouterr().err.split())

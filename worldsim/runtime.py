@@ -27,6 +27,13 @@ def prepare(threads: int = 1) -> None:
     torch.set_num_threads(threads)
 
 
+def available_cores() -> int:
+    """Cores that this program may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def find_device(name: str) -> "torch.device":
     """The device of that name; MachineError if torch knows none, or finds none here."""
     import torch

@@ -1,7 +1,7 @@
 """`worldsim bench`: how fast, measured, with tails."""
 
 import json
-import sys
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import tyro
 
 from worldsim.backends.names import Backend
-from worldsim.commands.report import finish
-from worldsim.errors import DataError
+from worldsim.commands.report import finish, say
+from worldsim.errors import DataError, MachineError
 
 FIXTURE = Path(__file__).parents[2] / "tests" / "data" / "doom-hall"
 
@@ -72,8 +72,10 @@ class Bench:
             raise ValueError(f"--frames must be >= 1, got {self.frames}")
         if self.runs < 1:
             raise ValueError(f"--runs must be >= 1, got {self.runs}")
-        if self.seconds <= 0:
+        if not 0 < self.seconds < math.inf:
             raise ValueError(f"--seconds must be > 0, got {self.seconds}")
+        if self.rate is not None and not 0 < self.rate < math.inf:
+            raise ValueError(f"--rate must be > 0, got {self.rate}")
         if self.clients < 1 or self.viewers < 0:
             raise ValueError(
                 f"--clients must be >= 1 and --viewers >= 0, got {self.clients} and {self.viewers}"
@@ -94,9 +96,13 @@ class Bench:
         report = {"command": f"bench {self.name}"} | measure()
         shown = SHOWN[self.name](report)
         plot = self.plot or Path(f"bench-{self.name}.png")
-        shown.draw(plot)
-        say(f"{shown.text}\nconditions: {json.dumps(report['env'])}\nthe plot is {plot}")
+        say(f"{shown.text}\nconditions: {json.dumps(report['env'])}")
         finish(report, self.json_file)
+        try:  # when all is told: no measurement is lost
+            shown.draw(plot)
+        except (OSError, ValueError) as error:  # ValueError: Pillow does not know the suffix
+            raise MachineError(f"--plot {plot}: cannot be written: {error}") from error
+        say(f"the plot is {plot}")
         return 0
 
     def _latency(self) -> dict[str, object]:
@@ -177,8 +183,3 @@ class Bench:
             raise SystemExit(f"--preset {self.preset}: there are {', '.join(PRESETS)}")
         config = config_of(PRESETS[self.preset], self.preset)
         return measure_model(config, flow_steps=self.k, device=self.device)
-
-
-def say(text: str) -> None:
-    """What people read; stdout is for the JSON line."""
-    print(text, file=sys.stderr, flush=True)

@@ -1,13 +1,12 @@
 """`worldsim eval`: grade a world on held-out recordings."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from worldsim.commands.report import finish
+from worldsim.commands.report import finish, say
 from worldsim.errors import DataError
 
 
@@ -40,6 +39,10 @@ class Eval:
     card: bool = False
     """Also write the figures into the world's config.json and model card."""
 
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise ValueError(f"--threads must be >= 0, got {self.threads}")
+
     def run(self) -> int:
         """Grade, print one JSON line, return the exit code."""
         from worldsim.evaluation.run import BLOCKS
@@ -62,7 +65,7 @@ class Eval:
         return 0
 
     def _evaluate(self, blocks: list[str]) -> dict[str, object]:
-        from worldsim.runtime import prepare
+        from worldsim.runtime import available_cores, prepare
 
         prepare(threads=self.threads or available_cores())
         from worldsim.evaluation.run import evaluate
@@ -79,15 +82,3 @@ class Eval:
             out=self.out,
             log=say,
         )
-
-
-def available_cores() -> int:
-    """Cores that this program may use."""
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def say(text: str) -> None:
-    """Messages for people go to stderr; stdout is for the JSON line."""
-    print(text, file=sys.stderr, flush=True)

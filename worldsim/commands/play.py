@@ -1,7 +1,6 @@
 """`worldsim play`: walk around in a world, in a window or headless."""
 
 import os
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,15 +82,17 @@ class Play:
 
     def run(self) -> int:
         """Play; 0 at the end of the game."""
+        from worldsim.cli import say
+
         began = time.perf_counter()
 
         def on_first() -> None:
-            _say(f"first frame after {time.perf_counter() - began:.1f} s")
+            say(f"first frame after {time.perf_counter() - began:.1f} s")
 
         signer = signer_of(self.sign)
         why = None if self.headless else _why_no_window()
         if why is not None:
-            _say(f"{why}; a script plays headless instead")
+            say(f"{why}; a script plays headless instead")
         source = self._source()
         try:
             if self.headless or why is not None:
@@ -142,6 +143,7 @@ class Play:
     def _play_script(
         self, source: "Source", on_first: "Callable[[], None]", signer: "Signer | None"
     ) -> None:
+        from worldsim.cli import say
         from worldsim.clients import script
         from worldsim.clients.headless import play_script
 
@@ -156,7 +158,7 @@ class Play:
         played = play_script(
             source, plan, frames=frames, clip=clip, on_first=on_first, signer=signer
         )
-        _say(f"wrote {clip}: {played.line()}")
+        say(f"wrote {clip}: {played.line()}")
 
     def _play_window(
         self, source: "Source", on_first: "Callable[[], None]", signer: "Signer | None"
@@ -187,7 +189,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _say(message: str) -> None:
-    print(f"worldsim: {message}", file=sys.stderr)

@@ -1,10 +1,17 @@
-"""How a measuring verb ends: one JSON object, last on stdout and in a file if wanted."""
+"""How a measuring verb speaks: for people on stderr; at its end one JSON object, last on stdout and
+in a file if wanted."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from worldsim.errors import MachineError
+
+
+def say(text: str) -> None:
+    """A line for people; stdout is for the JSON line."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def finish(report: Mapping[str, object], json_file: Path | None) -> None:

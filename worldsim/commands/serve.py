@@ -69,6 +69,10 @@ class Serve:
             raise ValueError(f"workers must be 1..{MAX_WORKERS}, got {self.workers}")
         if self.sign is not None and self.recordings is None:
             raise ValueError("--sign is for recordings: give --recordings FOLDER as well")
+        for name in ("recordings", "saves"):
+            folder: Path | None = getattr(self, name)
+            if folder is not None and folder.exists() and not folder.is_dir():
+                raise ValueError(f"{name} is a folder, and {folder} is a file")
 
     def run(self) -> int:
         """Serve until Ctrl-C (130) or SIGTERM (0)."""
