@@ -37,10 +37,10 @@ def test_a_plot_that_cannot_be_written_costs_no_report(
 ) -> None:
     floors = {"fp32_gflops": 100.0, "bf16_gflops": 200.0, "copy_gb_per_s": 10.0}
     monkeypatch.setattr(model, "measure_floors", lambda _: floors)
+    (tmp_path / "file").touch()
+    plot = tmp_path / "file" / "p.png"
 
-    code = cli.main(
-        ["bench", "model", "--preset", "small", "--plot", str(tmp_path / "no" / "p.png")]
-    )
+    code = cli.main(["bench", "model", "--preset", "small", "--plot", str(plot)])
 
     out, err = capsys.readouterr()
     assert code == 4
