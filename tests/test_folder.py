@@ -6,7 +6,7 @@ import json
 import re
 import struct
 import tracemalloc
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -160,9 +160,9 @@ def test_a_tick_with_a_wrong_number_names_the_rule(
     [
         ({"frames": None, "batch": 0}, "batch must be at least 1, got 0"),
         ({"frames": None, "actions": [0]}, "give frames, too"),
-        ({"frames": context()[0, 0]}, r"frames must be \(T, H, W, 3\), or"),
-        ({"frames": context()[:, :0]}, "T at least 1"),
-        ({"batch": 3}, "for 3 players"),
+        ({"frames": context()[0, 0]}, r"frames must be uint8 \(T, 32, 48, 3\) or \(B, T, "),
+        ({"frames": context()[:, :0]}, "got uint8 "),
+        ({"batch": 3}, "frames are of 2 players, batch is 3"),
         ({"seed": 2**63}, "seed must be an int of 64 bits"),
         ({"seed": [1, 2, 3]}, "seed must be one int or 2 ints, got 3"),
     ],
@@ -173,6 +173,25 @@ def test_a_wrong_beginning_names_the_rule(
     world = World.load(folder)
     with pytest.raises(ValueError, match=rule):
         world.reset(**{"frames": context(), **given})  # type: ignore[arg-type]
+
+
+def test_what_is_shown_to_a_world_has_the_shape_that_it_names(folder: Path) -> None:
+    world, frames = World.load(folder), context()[0]
+    state = world.reset(frames)
+    with pytest.raises(ValueError, match=r"frames must be uint8 \(T, "):
+        world.encode(frames[0])
+    with pytest.raises(ValueError, match=r"frames must be uint8 \(B, "):
+        world.observe(state, frames[0], 0)
+    with pytest.raises(ValueError, match="one for each of 1 players, got 2"):
+        world.observe(state, frames[:2], 0)
+
+
+def test_a_state_of_another_world_is_refused(folder: Path) -> None:
+    world = World.load(folder)
+    state = world.reset(context())
+    other = replace(state, latent=state.latent[..., 1:])
+    with pytest.raises(ValueError, match="the state is of another world"):
+        world.step(other, 0)
 
 
 def test_a_seed_may_be_of_any_kind_of_int(folder: Path) -> None:

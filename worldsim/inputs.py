@@ -15,13 +15,15 @@ from worldsim.axes import Axis, check_axes
 from worldsim.model import Frames
 
 
-def check_frames(frames: Frames, size: tuple[int, int]) -> None:
-    """ValueError for what is not uint8 (..., H, W, 3) of the `size` (H, W)."""
-    if frames.dtype != np.uint8 or frames.shape[-3:] != (*size, 3):
+def check_frames(frames: Frames, size: tuple[int, int], *leads: str) -> None:
+    """ValueError for what is not uint8 (..., H, W, 3) of the `size` (H, W), with what one of the
+    `leads` names before it, at least one of each: "BT" is (B, T, H, W, 3)."""
+    as_wanted = frames.dtype == np.uint8 and frames.shape[-3:] == (*size, 3)
+    if not as_wanted or frames.ndim - 3 not in map(len, leads) or 0 in frames.shape:
         height, width = size
-        raise ValueError(
-            f"frames must be uint8 (..., {height}, {width}, 3), got {frames.dtype} {frames.shape}"
-        )
+        shapes = (f"({', '.join(lead)}, {height}, {width}, 3)" for lead in leads)
+        got = f"{frames.dtype} {frames.shape}"
+        raise ValueError(f"frames must be uint8 {' or '.join(shapes)}, got {got}")
 
 
 def read_action(

@@ -182,17 +182,10 @@ class World:
                 self._start = self._look(shown[None], self.config.start_actions or None)
             state = self._start.repeat(batch)
         else:
-            check_frames(frames, self.frame_size)
+            check_frames(frames, self.frame_size, "T", "BT")
             several = frames.ndim == 5
-            if (
-                frames.ndim not in (4, 5)
-                or 0 in frames.shape
-                or (several and batch not in (1, len(frames)))
-            ):
-                raise ValueError(
-                    f"frames must be (T, H, W, 3), or (B, T, H, W, 3) for {batch} players, "
-                    f"T at least 1, got {frames.shape}"
-                )
+            if several and batch not in (1, len(frames)):
+                raise ValueError(f"frames are of {len(frames)} players, batch is {batch}")
             state = self._look(frames if several else frames[None], actions)
             state = state if several else state.repeat(batch)
         seeds = read_seeds(seed, state.batch)
@@ -295,11 +288,15 @@ class World:
     def observe(self, state: WorldState, frame: Frames, action: int | ArrayLike) -> WorldState:
         """Remember a real frame, uint8 (B, H, W, 3), that followed `action`, instead of a
         predicted one."""
-        check_frames(frame, self.frame_size)
+        state = self._completed(state)
+        check_frames(frame, self.frame_size, "B")
+        if len(frame) != state.batch:
+            raise ValueError(
+                f"frame must be one for each of {state.batch} players, got {len(frame)}"
+            )
         pixels, latent = self._model.pixels(frame), self._model.encode(frame[:, None])[:, 0]
         chosen = self._told(action, state.batch)
         _, sound = self._hear(state, latent, chosen, {})
-        state = self._completed(state)
         # where the action takes the player and the objects is predicted, as in play
         drawn = draw(self._model, self._parts, state, chosen, None, 1)
         found = self._read(state, latent, pixels, chosen, drawn.slots)
@@ -337,7 +334,7 @@ class World:
     @torch.inference_mode()
     def encode(self, frames: Frames) -> NDArray[np.float32]:
         """The latents of frames: uint8 (T, H, W, 3) -> (T, P, C)."""
-        check_frames(frames, self.frame_size)
+        check_frames(frames, self.frame_size, "T")
         latents: NDArray[np.float32] = self._model.encode(frames[None])[0].cpu().numpy()
         return latents
 
@@ -345,7 +342,7 @@ class World:
     def reconstruct(self, frames: Frames, *, clear_cache: bool = False) -> Frames:
         """uint8 (T, H, W, 3) through the tokenizer and back; `clear_cache` makes the decoder
         paint every frame from its latent alone."""
-        check_frames(frames, self.frame_size)
+        check_frames(frames, self.frame_size, "T")
         latents = self._model.encode(frames[None])[0]
         tokenizer = self._model.tokenizer
         cleared = tokenizer.decoder.cleared(1)
@@ -376,9 +373,9 @@ class World:
         was trained on labelled actions and has no such model."""
         if self._model.actions is None:
             return None
-        check_frames(frames, self.frame_size)
-        if frames.ndim != 4 or len(frames) < 2:
-            raise ValueError(f"frames must be at least two, (T, H, W, 3), got {frames.shape}")
+        check_frames(frames, self.frame_size, "T")
+        if len(frames) < 2:
+            raise ValueError("frames must be at least two, got one")
         return infer_codes(self._model.actions, frames, self._model.encode(frames[None])[0])
 
     @torch.inference_mode()
@@ -390,7 +387,9 @@ class World:
         if student is None:
             return None
         for frames in (before, after):
-            check_frames(frames, self.frame_size)
+            check_frames(frames, self.frame_size, "N")
+        if len(before) != len(after):
+            raise ValueError(f"as many before as after, got {len(before)} and {len(after)}")
         a, b = self._model.encode(before[:, None])[:, 0], self._model.encode(after[:, None])[:, 0]
         both = torch.stack([student.score(a, b), student.bound(a, b)], dim=-1)
         doubt: NDArray[np.float64] = both.double().cpu().numpy()
@@ -398,7 +397,12 @@ class World:
 
     def _completed(self, state: WorldState) -> WorldState:
         """`state` with all parts that it has in this world: one that was saved elsewhere, or by an
-        earlier version, may lack some."""
+        earlier version, may lack some. ValueError for that of another world."""
+        got, c = tuple(state.latent.shape[1:]), self.config.dynamics
+        if got != (c.num_tokens, c.channels):
+            raise ValueError(
+                f"the state is of another world: latents {got}, not {(c.num_tokens, c.channels)}"
+            )
         if self.has_keyframes and state.seen is None:
             state = replace(state, **nothing_kept(state.latent).tensors())
         if self.reanchors and state.ringing is None:

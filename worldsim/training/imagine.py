@@ -191,7 +191,8 @@ class Imagination:
         led = Context(latents, pictures, motions, levels, levels.long())
         nowhere = latents.flatten(0, 1)  # of what was moved nothing but the flow is asked for
         moved, _ = self._moved(led, known[rows], actions[rows], state, lambda p, _: (p, nowhere))
-        return moved.flow.unflatten(0, latents.shape[:2])
+        flow: Tensor = moved.flow.unflatten(0, latents.shape[:2])
+        return flow
 
     def frames(self, context: Context, known: Tensor, actions: Tensor) -> Frames:
         """Read the chunk and move its pictures."""
