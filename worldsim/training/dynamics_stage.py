@@ -24,7 +24,7 @@ from worldsim.tokenizer.losses import reconstruction_loss
 from worldsim.training.consistency import WEIGHT as CONSIST_WEIGHT
 from worldsim.training.consistency import Consistency
 from worldsim.training.device import device_of, fetch, fetch_pixels, lowered, precision_of
-from worldsim.training.exercises import Frames, exercise, news_loss, pace_loss
+from worldsim.training.exercises import Frames, exercise, news_loss
 from worldsim.training.imagine import SAMPLE_STEPS, Imagination
 from worldsim.training.lanes import Lanes
 from worldsim.training.loop import matrix_optimizers, take_step
@@ -39,7 +39,7 @@ NEWS = 32  # frames on either side whose news are judged per update
 # an imagined past is soon in another place than the real one: then all would be new, and motion
 # would be what leads back there
 NEAR_TICKS = 6
-PICTURE_WEIGHT, MOVED_WEIGHT, NEWS_WEIGHT, PACE_WEIGHT = 0.3, 2.0, 0.2, 0.3
+PICTURE_WEIGHT, MOVED_WEIGHT, NEWS_WEIGHT = 0.3, 2.0, 0.2
 CRITIC_FROM = 0.1  # of the way: before, samples are wrong in ways that need no critic
 FAITHFUL = 0.3  # of a sample to the frame that really came
 
@@ -86,19 +86,12 @@ class DynamicsStage:
         imagination = self._imagination
         imagination.begin(pixels, latents, fetch(chunk.jumped, self._device), progress)
         with lowered(self._device, self._precision):
-            free = imagination.free.nonzero()[:, 0]
-            wanted = imagination.led_flow(pixels, latents, known, actions) if len(free) else None
             context = imagination.context(pixels, latents, known, actions, progress)
             frames = imagination.frames(context, known, actions)
             target, real = latents[:, 1:].flatten(0, 1), pixels[:, 1:].flatten(0, 1)
             age = context.age.flatten()
             before = context.pictures.flatten(0, 1), pixels[:, :-1].flatten(0, 1)
             losses = self._losses(frames, age, target, real, before, judged=progress >= CRITIC_FROM)
-            losses["pace"] = torch.zeros(())
-            if wanted is not None:
-                flow = frames.moved.flow.unflatten(0, context.age.shape)[free]
-                losses["pace"] = pace_loss(flow, wanted, context.age[free])
-                losses["loss"] = losses["loss"] + PACE_WEIGHT * losses["pace"]
         take_step(self.optimizers, losses["loss"], self.model)
         return {k: v.detach() for k, v in losses.items()}
 

@@ -16,7 +16,6 @@ from worldsim.training.pictures import Pictures
 MEAN_SHARE, SHORTCUT_SHARE = 0.5, 0.15  # the rest learns the flow
 # pixels of shift and L1, of colours in [-1, 1], up to which motion explains a token
 EXPLAINED, FREE_EXPLAINED = (1, 0.06), (2, 0.09)
-PACE_TICKS = 12  # of imagination, in which a player goes as fast as in the real clip
 
 
 @dataclass(frozen=True)
@@ -95,16 +94,3 @@ def news_loss(moved: Moved, real: Tensor, pictures: Pictures, *, free: bool) -> 
     with torch.no_grad():
         new = pictures.misplacement(moved.picture, real, moved.news.shape[1], reach) > limit
     return F.binary_cross_entropy_with_logits(moved.news, new.float())
-
-
-def pace_loss(flow: Tensor, led: Tensor, age: Tensor) -> Tensor:
-    """L1, in pixels, between the flow (F, T, 2, h, w) from a past that has been imagined for `age`
-    ticks, (F, T), and the one from a real past, `led`.
-
-    The last motion of a real past is measured, with errors, so that the mover trusts it less than
-    its own: fed with what it moved itself, it would walk more slowly in every tick, to a quarter of
-    the pace (docs/log.md). The real picture does not tell it so: that is soon another place."""
-    near = (age > 0) & (age <= PACE_TICKS)
-    if not near.any():
-        return flow.new_zeros(())
-    return (flow - led)[near].abs().mean()

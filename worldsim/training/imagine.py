@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from worldsim.dynamics import Dynamics, TrunkState
-from worldsim.dynamics.head import Move, Moved
 from worldsim.dynamics.keyframes import Keyframes
 from worldsim.dynamics.matching import told_by
 from worldsim.dynamics.objects import Objects
@@ -61,12 +60,6 @@ class Imagination:
         self._objects, self._keyframes = objects, keyframes
         self._device = device_of(dynamics)
         self.lanes: Lanes | None = None
-
-    @property
-    def free(self) -> Tensor:
-        """bool (L,), the lanes that run free."""
-        assert self.lanes is not None, "begin comes first"
-        return self.lanes.free
 
     def begin(self, pixels: Tensor, latents: Tensor, jumped: Tensor, progress: float) -> None:
         """Put the lanes where a chunk begins: real frames (L, T + 1, 3, H, W) and (L, T + 1, P, C),
@@ -178,46 +171,24 @@ class Imagination:
             torch.stack(motions, dim=1),
         )
 
-    @torch.no_grad()
-    def led_flow(self, pixels: Tensor, latents: Tensor, known: Tensor, actions: Tensor) -> Tensor:
-        """By what flow the mover moves each picture of the free lanes when all that it has seen is
-        real: (F, T, 2, h, w). Call it before `context`, which plays on from there."""
-        assert self.lanes is not None, "begin comes first"
-        rows, state = self.lanes.free_rows()
-        latents, pictures = latents[rows, :-1], pixels[rows, :-1]
-        later = self._pictures.match_along(pictures, self._tokenizer.config.grid)
-        motions = torch.cat([self.lanes.motion[rows, None], later], dim=1)
-        levels = latents.new_zeros(latents.shape[:2])
-        led = Context(latents, pictures, motions, levels, levels.long())
-        nowhere = latents.flatten(0, 1)  # of what was moved nothing but the flow is asked for
-        moved, _ = self._moved(led, known[rows], actions[rows], state, lambda p, _: (p, nowhere))
-        flow: Tensor = moved.flow.unflatten(0, latents.shape[:2])
-        return flow
-
     def frames(self, context: Context, known: Tensor, actions: Tensor) -> Frames:
         """Read the chunk and move its pictures."""
         assert self.lanes is not None, "begin comes first"
-        moved, after = self._moved(context, known, actions, self.lanes.state, self.move)
-        self.lanes.keep(after)
-        return Frames(moved, actions[:, 1:].flatten(0, 1), context.levels.flatten())
-
-    def _moved(
-        self, context: Context, known: Tensor, actions: Tensor, state: TrunkState, move: Move
-    ) -> tuple[Moved, TrunkState]:
-        """What is known of the frames after each in `context`, and the trunk's state at its end."""
-        seen = context.latents
-        before = torch.cat([state.latent[:, None], seen[:, :-1]], dim=1)
-        memory, after = self._dynamics.trunk(seen, known[:, :-1], context.levels, state)
+        lanes, seen = self.lanes, context.latents
+        before = torch.cat([lanes.state.latent[:, None], seen[:, :-1]], dim=1)
+        memory, after = self._dynamics.trunk(seen, known[:, :-1], context.levels, lanes.state)
+        lanes.keep(after)
+        chosen = actions[:, 1:].flatten(0, 1)
         moved = self._dynamics.head.move(
             self._with_slots(memory, seen, actions).flatten(0, 1),
             seen.flatten(0, 1),
             before.flatten(0, 1),
             context.motions.flatten(0, 1),
             context.pictures.flatten(0, 1),
-            actions[:, 1:].flatten(0, 1),
-            move,
+            chosen,
+            self.move,
         )
-        return moved, after
+        return Frames(moved, chosen, context.levels.flatten())
 
     def _with_slots(self, memory: Tensor, latents: Tensor, actions: Tensor) -> Tensor:
         """What the trunk says (L, T, S, D), and the slots, which are found anew in every chunk."""
