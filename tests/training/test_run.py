@@ -218,7 +218,7 @@ def test_a_world_that_is_continued_keeps_its_latents(run: Path, tmp_path: Path) 
 
 
 def test_resume_of_a_finished_run_trains_and_encodes_nothing_more(
-    run: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (run / "metrics.jsonl").read_text()
     weights = (run / "world" / "model.safetensors").read_bytes()
@@ -227,8 +227,9 @@ def test_resume_of_a_finished_run_trains_and_encodes_nothing_more(
         raise AssertionError("encoded again")
 
     monkeypatch.setattr(latents, "_encode", no_encoding)
-    train(FIXTURE, run, preset="small", resume=True)
+    train(FIXTURE, run, preset="small", resume=True, steps=9)
 
+    assert "goes on with its own plan" in capsys.readouterr().err
     assert (run / "metrics.jsonl").read_text() == before
     assert (run / "world" / "model.safetensors").read_bytes() == weights
 

@@ -121,6 +121,8 @@ def train(
             _make_room(request.run)
         elif not (request.run / "plan.json").exists():
             say(f"{request.run}: no run to go on with, so one begins")
+        elif minutes is not None or steps is not None:
+            say(f"{request.run}: goes on with its own plan; minutes and steps are for a new run")
         plan = course.plan(minutes, steps, shares, resume=resume)
         say(f"plan: {plan.described()}")
         with trackers.tracking(track, request.run) as tracker:
