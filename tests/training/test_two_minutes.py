@@ -11,7 +11,7 @@ from worldsim.training.run import train
 from worldsim.world import World
 
 DATA = Path(__file__).parents[1] / "data"
-CONTEXT, BEGIN, END, EVERY = 32, 40, 560, 20  # frames
+CONTEXT, BEGIN, END, EVERY = 32, 40, 560, 10  # frames
 
 
 def psnr(picture: NDArray[np.uint8], real: NDArray[np.uint8]) -> float:
@@ -30,7 +30,6 @@ def test_two_minutes_beat_a_still_and_the_codes_say_what_comes(world: World) -> 
     frames = read_frames(DATA / "doom-hall" / "doom-hall-010200.mkv", world.frame_size)
     codes = world.infer_actions(frames)
     assert codes is not None
-    dice = np.random.default_rng(0)
     scores = []
     for now in range(BEGIN, END, EVERY):
         seen = slice(now - CONTEXT, now)
@@ -41,7 +40,7 @@ def test_two_minutes_beat_a_still_and_the_codes_say_what_comes(world: World) -> 
             return psnr(out.frame[0], frames[now])
 
         inferred = one(int(codes[now - 1]))
-        random = np.mean([one(int(c)) for c in dice.integers(world.num_actions, size=4)])
+        random = np.mean([one(c) for c in range(world.num_actions)])  # what a random one expects
         scores.append((inferred, float(random), psnr(frames[now - 1], frames[now])))
 
     inferred, random, still = np.mean(scores, axis=0)

@@ -152,8 +152,7 @@ PRESETS = {
         objects=ObjectsConfig(slots=4, attributes=4, hidden=16, width=32),
         tokenizer_batches=Batches(lanes=8, ticks=4, jump=0.15),
         actions_batches=Batches(lanes=32, ticks=3, jump=1.0),
-        # little and often: in two minutes of a slow core 130 updates, not 31 (docs/log.md)
-        dynamics_batches=Batches(lanes=3, ticks=8, jump=0.04),
+        dynamics_batches=Batches(lanes=6, ticks=16, jump=0.04),
         sound_batches=Batches(lanes=6, ticks=16, jump=0.05),
         keyframes=200,
         own_features=200,
