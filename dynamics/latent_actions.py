@@ -3,7 +3,10 @@
     u = q(z[t-1], z[t], z[t+1], how the picture moved)     one of A codes
     z[t+1] ~ p(z[t], u)
 
-The decoder p sees only the past and the code, and is thrown away.
+The decoder p sees only the past and the code, and is thrown away. Where footage has sound, a second
+one, the ear, has to say from the code how much louder it becomes: a shot changes little of the
+picture and all that is heard. The encoder hears nothing, so that sound without a sight, as music,
+finds no way into a code, and what one does can be told from frames alone.
 
 What a player does moves the whole picture, so the decoder is the head's mover: a code is worth
 what it says about how the picture moves, and three bits per frame leave no room for the next frame
@@ -11,7 +14,8 @@ itself. It sees one frame of the past: keys are held, so that two frames tell it
 moves, and then it does not listen to the code. (Bruce et al. 2024, "Genie", where both are
 transformers over pixels.)
 
-Shapes: B batch, P tokens, C channels, S places, D width, A codes, H W picture.
+Shapes: B batch, P tokens, C channels, S places, D width, A codes, H W picture, K columns of the
+sound of a tick, M mel bands.
 """
 
 from dataclasses import replace
@@ -30,6 +34,7 @@ CODE_SIZE = 8  # numbers in which codes are told apart
 SHARPNESS = 8.0  # of the soft choice: closeness to a code is between minus this and this
 REACH = (2, 5)  # shifts that are tried, down and across, in pixels of the halved picture
 PARTS = (3, 4)  # of the picture, down and across, whose shifts are told apart
+EAR_WIDTH = 128
 
 
 class Layer(nn.Module):
@@ -73,13 +78,34 @@ class ActionEncoder(nn.Module):
         return SHARPNESS * points @ F.normalize(self.codes.float(), dim=-1).T
 
 
-class LatentActions(nn.Module):
-    """The encoder, and the decoder that teaches it."""
+class Ear(nn.Module):
+    """How much louder it becomes, from what was heard before and the code."""
 
-    def __init__(self, config: DynamicsConfig) -> None:
+    def __init__(self, codes: int, columns: int, mels: int) -> None:
+        super().__init__()
+        self.told = nn.Linear(codes, EAR_WIDTH, bias=False)
+        self.heard = nn.Linear(columns * mels, EAR_WIDTH)
+        self.mix = nn.Linear(EAR_WIDTH, EAR_WIDTH)
+        self.rise = nn.Linear(EAR_WIDTH, mels)
+        nn.init.normal_(self.told.weight)  # as loud as all that was heard
+        nn.init.zeros_(self.rise.weight)  # nothing becomes louder
+
+    def forward(self, mel: Tensor, code: Tensor) -> Tensor:
+        """The log-mel of a tick (B, K, M) and the weights of the codes (B, A) -> a guess of how
+        much louder each band becomes in the next one, (B, M)."""
+        x = F.silu(self.heard(mel.flatten(1)) + self.told(code))
+        guess: Tensor = self.rise(x + F.silu(self.mix(x)))
+        return guess
+
+
+class LatentActions(nn.Module):
+    """The encoder, and what teaches it: the decoder, and an `Ear` for the (K, M) of `sound`."""
+
+    def __init__(self, config: DynamicsConfig, sound: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.config = config
         self.encoder = ActionEncoder(config)
+        self.ear = Ear(config.num_actions, *sound) if sound else None
         self.places = nn.Parameter(0.02 * torch.randn(config.num_places, config.width))
         self.decoder = Head(replace(config, mover_layers=2))
 

@@ -16,6 +16,7 @@ from worldsim.folder import WorldConfig, read_config, write_world
 from worldsim.model import WorldModel
 from worldsim.motion import Motion, mean_motion, motion_of_codes
 from worldsim.tokenizer import TokenizerConfig
+from worldsim.training.few import evenly
 from worldsim.world import World
 
 CONFIG = WorldConfig(
@@ -109,6 +110,26 @@ def test_labels_bind_each_control_to_the_code_seen_with_it_most() -> None:
     controls, codes = np.array([0, 0, 0, 1, 1, 3]), np.array([2, 2, 1, 1, 1, 1])
 
     assert bind_by_labels(controls, codes, ["a", "b", "c", "d"]) == {"a": 2, "b": 1, "d": 1}
+
+
+def test_what_is_done_rarely_is_bound_to_what_it_does() -> None:
+    """Attack is held: a shot in one tick of five, waiting, as in noop, in the others."""
+    controls, codes = np.repeat([0, 1, 1], [20, 16, 4]), np.repeat([0, 0, 1], [20, 16, 4])
+
+    assert bind_by_labels(controls, codes, ["noop", "attack"]) == {"noop": 0, "attack": 1}
+
+
+def test_a_code_that_was_seen_once_is_not_clear() -> None:
+    controls, codes = np.repeat([0, 1, 1], [12, 12, 1]), np.repeat([0, 1, 2], [12, 12, 1])
+
+    assert bind_by_labels(controls, codes, ["left", "right"]) == {"left": 0, "right": 1}
+
+
+def test_labels_are_chosen_evenly_over_codes() -> None:
+    codes = np.array([0, 0, 0, 0, 0, 0, 1, 2, 2])
+
+    assert evenly(codes, 6).tolist() == [0, 6, 7, 1, 8, 2]
+    assert sorted(evenly(codes, 99)) == list(range(9))
 
 
 def test_the_atlas_shows_and_measures_every_code(

@@ -123,6 +123,13 @@ class SoundCodec(nn.Module):
         )
         return features
 
+    @staticmethod
+    def loudening(mel: Tensor, after: Tensor) -> Tensor:
+        """Log-mel (B, K, M) of two ticks in a row -> how much louder each band becomes, (B, M):
+        the rise of the root of its magnitude from column to loudest column, 0 if it does not."""
+        now, then = ((4 * (m - 0.4)).exp().sqrt().amax(dim=1) for m in (mel, after))
+        return (then - now).clamp(min=0)
+
     def encode(self, mel: Tensor, before: Tensor | None = None) -> Tensor:
         """Log-mel (B, T, K, M) -> features (B, T, D), digits in -1..1; gradients pass through the
         rounding. `before` is the log-mel (B, K, M) of the tick ahead, that of silence if None."""

@@ -78,15 +78,18 @@ def bind_by_motion(motions: Sequence[Motion]) -> dict[str, int]:
 def bind_by_labels(
     controls: NDArray[np.int64], codes: NDArray[np.int64], names: Sequence[str]
 ) -> dict[str, int]:
-    """A context-free dictionary (Bruce et al. 2024): for each control, the code that was seen with
-    it most often. `controls`, indices into `names`, and `codes` are (N,); a control that does not
-    occur is not bound."""
-    bindings: dict[str, int] = {}
-    for control, name in enumerate(names):
-        seen = codes[controls == control]
-        if len(seen):
-            bindings[name] = int(np.bincount(seen).argmax())
-    return bindings
+    """A context-free dictionary: for each control, the code that means it most clearly, by the
+    share of it in the frames of that code. (Bruce et al. 2024 take the code that is seen with it
+    most often; who holds the trigger mostly waits, and would be bound to waiting.)
+
+    `controls`, indices into `names`, and `codes` are (N,); a control that does not occur is not
+    bound."""
+    counts = np.zeros((len(names), codes.max(initial=0) + 1))
+    np.add.at(counts, (controls, codes), 1.0)
+    # one frame more of each code, of any control: a code that was seen once is not yet clear
+    share = (counts + 1 / len(names)) / (counts.sum(axis=0) + 1)
+    share[counts == 0] = 0.0
+    return {name: int(share[c].argmax()) for c, name in enumerate(names) if counts[c].any()}
 
 
 def listed(bindings: dict[str, int]) -> str:

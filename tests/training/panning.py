@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 SIZE = (48, 64)
 MOTIONS = ((0, 4), (0, -4), (3, 0), (-3, 0))  # pixels per tick, down and right
 SPRITE = 14  # pixels, side of the monster
+SAMPLES = 630  # of sound, per tick
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,15 @@ class Pan:
     controls: NDArray[np.int64]  # (T,), index into MOTIONS, what led to each frame; -1 at first
     monster: NDArray[np.int64]  # (T,), the same of what walks over the picture
     jolt: NDArray[np.int64]  # (T,), 0..8, which way the camera shook
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shots:
+    """One episode with sound."""
+
+    frames: NDArray[np.uint8]  # (T, H, W, 3)
+    sound: NDArray[np.int16]  # (T, SAMPLES)
+    fired: NDArray[np.bool_]  # (T,), whether something banged
 
 
 def pan(ticks: int, seed: int, *, with_monster: bool = False, shake: int = 0) -> Pan:
@@ -46,6 +56,22 @@ def pan(ticks: int, seed: int, *, with_monster: bool = False, shake: int = 0) ->
     down, across = np.sign(np.diff(shakes, axis=0, prepend=shakes[:1])).T + 1
     jolt = 3 * down + across
     return Pan(frames=np.stack(frames), controls=controls, monster=monster, jolt=jolt)
+
+
+def shots(ticks: int, seed: int, *, with_flash: bool = True) -> Shots:
+    """An episode of `ticks` frames in which the picture pans or rests; in some ticks of rest there
+    is a flash, and a bang with it. Without the flash nobody sees what bangs."""
+    rng = np.random.default_rng(seed + 2000)
+    moves = rng.random(ticks) < 0.6
+    fired = ~moves & (rng.random(ticks) < 0.4)
+    fired[0] = False
+    episode = pan(ticks + 1, seed)
+    frames = episode.frames[np.cumsum(moves)]
+    if with_flash:
+        frames[fired, 30:46, 22:42] = (255, 240, 150)
+    loud = np.where(fired, 12_000, 300)
+    sound = np.clip(rng.normal(size=(ticks, SAMPLES)) * loud[:, None], -32_767, 32_767)
+    return Shots(frames=frames, sound=sound.astype(np.int16), fired=fired)
 
 
 def _wall() -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 A failure that is made on purpose shows that the test would see it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from panning import MOTIONS, SIZE, Pan, pan
+from panning import MOTIONS, SAMPLES, SIZE, Pan, Shots, pan, shots
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,7 +21,8 @@ from worldsim.dynamics import DynamicsConfig
 from worldsim.dynamics.latent_actions import LatentActions, choose, cost_volume
 from worldsim.evaluation import tables
 from worldsim.tokenizer import Tokenizer, TokenizerConfig, to_pixels
-from worldsim.training.actions_stage import ActionsStage
+from worldsim.tokenizer.sound import CodecConfig, SoundCodec
+from worldsim.training.actions_stage import ActionsStage, Hearing
 from worldsim.training.pictures import motion_loss
 from worldsim.training.streams import Streams
 
@@ -37,9 +39,7 @@ class Taught:
     held_out: Pan
 
     def latents(self) -> Tensor:
-        with torch.inference_mode():
-            pixels = to_pixels(torch.from_numpy(self.held_out.frames))
-            return self.tokenizer.encode(pixels[None])[0]
+        return encoded(self.tokenizer, self.held_out.frames)
 
     def codes(self) -> Ints:
         """What is inferred for every frame but the first."""
@@ -53,7 +53,14 @@ class Taught:
             return float(motion_loss(moved.picture, pixels[1:]))
 
 
-def stage_on(pans: list[Pan], *, lanes: int = 16) -> ActionsStage:
+@torch.inference_mode()
+def encoded(tokenizer: Tokenizer, frames: NDArray[np.uint8]) -> Tensor:
+    return tokenizer.encode(to_pixels(torch.from_numpy(frames))[None])[0]
+
+
+def stage_on(
+    pans: Sequence[Pan | Shots], *, lanes: int = 16, num_codes: int = CODES, hears: bool = False
+) -> ActionsStage:
     torch.manual_seed(0)
     tokenizer = Tokenizer(
         TokenizerConfig(
@@ -67,16 +74,20 @@ def stage_on(pans: list[Pan], *, lanes: int = 16) -> ActionsStage:
         )
     )
     shape = DynamicsConfig(
-        rows=3, columns=4, channels=8, num_actions=CODES, width=32, heads=2, state_size=4,
+        rows=3, columns=4, channels=8, num_actions=num_codes, width=32, heads=2, state_size=4,
         registers=1,
     )  # fmt: skip
     frames = [p.frames for p in pans]
-    with torch.inference_mode():
-        latents = [
-            tokenizer.encode(to_pixels(torch.from_numpy(f))[None])[0].half().numpy() for f in frames
-        ]
-    streams = Streams([frames, latents], lanes=lanes, ticks=3, jump=1.0, seed=0)
-    return ActionsStage(LatentActions(shape), tokenizer, streams, rate=4e-3)
+    latents = [encoded(tokenizer, f).half().numpy() for f in frames]
+    sources: list[Any] = [frames, latents]
+    size, hearing = None, None
+    if hears:
+        sources.append([p.sound for p in pans if isinstance(p, Shots)])
+        config = CodecConfig(samples=SAMPLES)
+        size = (config.columns, config.mels)
+        hearing = Hearing.measured(SoundCodec(config), sources[-1])
+    streams = Streams(sources, lanes=lanes, ticks=3, jump=1.0, seed=0)
+    return ActionsStage(LatentActions(shape, size), tokenizer, streams, hearing, rate=4e-3)
 
 
 def teach(*, updates: int = UPDATES, **how: Any) -> Taught:
@@ -85,6 +96,18 @@ def teach(*, updates: int = UPDATES, **how: Any) -> Taught:
         stage.update(update / updates)
     held_out = pan(160, 9, **how)
     return Taught(stage._actions.eval(), stage._tokenizer, held_out)
+
+
+def teach_shots(*, with_flash: bool, hears: bool) -> tuple[Ints, NDArray[np.bool_]]:
+    """Codes of footage with shots that the model has not seen, and whether each is of a shot."""
+    pans = [shots(400, seed, with_flash=with_flash) for seed in range(3)]
+    stage = stage_on(pans, num_codes=6, hears=hears)
+    for update in range(UPDATES):
+        stage.update(update / UPDATES)
+    held_out = shots(400, 9, with_flash=with_flash)
+    latents = encoded(stage._tokenizer, held_out.frames)
+    codes = infer_codes(stage._actions.eval().encoder, held_out.frames, latents)
+    return codes, held_out.fired[1:]
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +203,38 @@ def test_codes_are_the_players_not_the_cameras() -> None:
     cameras = float(tables.nmi(tables.count(taught.held_out.jolt[1:], codes, 9, CODES)))
     assert mine > 0.4
     assert cameras < mine / 2
+
+
+def purest(codes: Ints, fired: NDArray[np.bool_]) -> tuple[float, float]:
+    """Of the code that has most shots: the share of its ticks that are shots, and of the shots that
+    it has."""
+    code = np.bincount(codes[fired]).argmax()
+    return float(fired[codes == code].mean()), float((codes[fired] == code).mean())
+
+
+def test_what_is_seen_a_little_and_heard_a_lot_gets_a_code() -> None:
+    purity, share = purest(*teach_shots(with_flash=True, hears=True))
+    deaf_purity, _ = purest(*teach_shots(with_flash=True, hears=False))
+
+    assert purity > 0.6
+    assert share > 0.5
+    assert deaf_purity < 0.5  # one code for the flash and for rest
+
+
+def test_what_is_heard_and_not_seen_gets_no_code() -> None:
+    codes, fired = teach_shots(with_flash=False, hears=True)
+
+    assert float(tables.nmi(tables.count(fired.astype(np.int64), codes, 2, 6))) < 0.25
+    assert purest(codes, fired)[0] < 0.5
+
+
+def test_silence_teaches_nothing() -> None:
+    codec = SoundCodec(CodecConfig(samples=SAMPLES))
+    sound = np.zeros((8, SAMPLES), dtype=np.int16)
+
+    _, louder = Hearing.measured(codec, [sound]).heard(torch.from_numpy(sound)[None])
+
+    assert not louder.any()
 
 
 def test_a_code_sees_three_frames_and_no_more(

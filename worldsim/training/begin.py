@@ -104,7 +104,7 @@ def config_of(preset: Preset, name: str) -> WorldConfig:
 
 def continued(base: WorldConfig, *, is_learned: bool) -> WorldConfig:
     """The settings of a world that goes on from `base`. One with labelled actions may begin to
-    learn codes of its own; learned codes stay, since nobody has labels for them.
+    learn codes of its own; learned codes stay codes, since nobody has labels for them.
 
     Raises WorldsimError if they should not.
     """

@@ -23,7 +23,7 @@ from worldsim.model import WorldModel
 from worldsim.motion import motion_of_codes
 from worldsim.tokenizer.features import Features
 from worldsim.training import distributed
-from worldsim.training.actions_stage import ActionsStage
+from worldsim.training.actions_stage import ActionsStage, Hearing
 from worldsim.training.card import FIGURES, write_card
 from worldsim.training.checkpoint import Stage
 from worldsim.training.consistency import Consistency, Kind
@@ -182,9 +182,24 @@ class Course:
         return TokenizerStage(model.tokenizer, streams, keep_latents=self.continues)
 
     def _actions_stage(self, model: WorldModel, latents: Latents) -> ActionsStage:
-        streams = self._streams([self.footage.frames, latents], self.preset.actions_batches)
-        learner = LatentActions(self.config.dynamics).to(device_of(model))
-        return ActionsStage(learner, model.tokenizer, streams)
+        sources: list[Any] = [self.footage.frames, latents]
+        size, hearing = None, None
+        if model.sound is not None and self.sound is not None:
+            codec = model.sound.codec
+            silence = np.zeros((1, codec.config.samples), dtype=np.int16)
+            # an episode without sound is a quiet one here
+            lengths = map(len, self.footage.frames)
+            sources.append(
+                [
+                    np.broadcast_to(silence, (length, silence.shape[1])) if sound is None else sound
+                    for sound, length in zip(self.sound, lengths, strict=True)
+                ]
+            )
+            size = (codec.config.columns, codec.config.mels)
+            hearing = Hearing.measured(codec, [sound for sound in self.sound if sound is not None])
+        streams = self._streams(sources, self.preset.actions_batches)
+        learner = LatentActions(self.config.dynamics, size).to(device_of(model))
+        return ActionsStage(learner, model.tokenizer, streams, hearing)
 
     def _objects_stage(self, model: WorldModel, latents: Latents) -> ObjectsStage:
         assert model.objects is not None, "the plan has this stage for worlds with objects"

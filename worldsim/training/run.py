@@ -75,7 +75,8 @@ def train(
 
     The plan is fixed at the start, from `minutes` or `steps`, which the `preset` splits between
     the `stages`, all that there is something to learn for, if not given. `init` continues from a
-    world, whose latents and learned codes stay what they are. `size` is (H, W) in pixels. What is
+    world, whose latents stay what they are, as do its learned codes if the stage "actions" is not
+    asked for; where it is, the other stages have to follow. `size` is (H, W) in pixels. What is
     not given is picked, by the footage or by the `preset`, and said.
 
     `features` is where phi (tokenizer/features.py) comes from: a file, a folder or hub name of a
@@ -162,14 +163,16 @@ def begin(request: Request) -> tuple[Course, dict[str, float]]:
         )
         config = settings(request, base, footage)
         sound = None
-        if request.may("sound"):
+        learns_codes = request.learns_actions and request.may("actions")
+        if request.may("sound") or (learns_codes and config.sound is not None):  # which hear it
             sound = read_sound(footage, with_sound(config), request.run / "cache")
         if sound is not None:
             config = with_sound(config)
         needed = request.judged is not None or request.asks_for("features")
         phi = begin_features(request.features, footage, request.run, request.preset, needed=needed)
+    knows_codes = base is not None and base.learned_actions
     useless = {
-        "actions": not request.learns_actions or (base is not None and base.learned_actions),
+        "actions": not request.learns_actions or (knows_codes and not request.asks_for("actions")),
         "objects": config.objects is None,
         "sound": sound is None,
         "features": phi is None,
