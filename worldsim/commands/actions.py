@@ -31,9 +31,9 @@ class Actions:
     bind: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """CONTROL=CODE, as in left=3; may be given several times. Other bindings stay."""
     fit: Path | None = None
-    """Folder of recordings with side files: bind their controls to the codes seen with them."""
+    """Folder of recordings with side files: bind each control to the code that means it."""
     labels: int = 200
-    """With --fit: how many labelled frames are used."""
+    """With --fit: how many labelled frames are read, as many of each code as there are."""
     scenes: int = 4
     """Scenes that every action is tried from."""
     frames: int = 12
