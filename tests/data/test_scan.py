@@ -1,9 +1,12 @@
 """A folder of good and bad files: every one is named, and none stops the scan."""
 
+import errno
 import json
+import os
 import shutil
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -163,3 +166,44 @@ def test_an_abandoned_writer_leaves_nothing_that_counts(tmp_path: Path) -> None:
     writer.abandon()
 
     assert not any(result.ok for result in scan(tmp_path))
+
+
+def test_links_are_followed_once_and_what_leads_nowhere_is_said(tmp_path: Path) -> None:
+    elsewhere, root = tmp_path / "elsewhere", tmp_path / "root"
+    elsewhere.mkdir()
+    root.mkdir()
+    write_video(elsewhere / "clip.mp4", "mpeg4")
+    (root / "a").symlink_to(elsewhere)
+    (root / "b").symlink_to(elsewhere)
+    (elsewhere / "round").symlink_to(root)
+    (root / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    os.mkfifo(root / "pipe.mkv")
+
+    results = scan(root)
+
+    assert [(str(Path(r.path).relative_to(root)), r.ok) for r in results] == [
+        ("a/clip.mp4", True),
+        ("gone.mp4", False),
+        ("pipe.mkv", False),
+    ]
+    assert [r.reason for r in results[1:]] == ["a link that leads nowhere", "no regular file"]
+
+
+def test_a_folder_that_cannot_be_read_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    write_video(tmp_path / "clip.mp4", "mpeg4")
+    look = os.scandir
+
+    def refuse(path: str) -> Any:
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+    clip, closed = scan(tmp_path)
+
+    assert clip.ok
+    assert (Path(closed.path).name, closed.reason) == ("closed", "Permission denied")

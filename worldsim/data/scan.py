@@ -4,7 +4,8 @@ Frames are counted by reading packets, not by decoding them, so a scan costs lit
 reading the files; the first two frames are decoded to see that this works.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -36,7 +37,8 @@ class ScanResult:
 def scan(
     directory: str | Path, report: Callable[[ScanResult], None] = lambda result: None
 ) -> list[ScanResult]:
-    """One result per file below `directory`, by name; side files of videos are left out.
+    """One result per file below `directory`, by name, also where a link leads; side files of videos
+    are left out. A folder that cannot be read is a result, too.
 
     Raises DataError if `directory` is not a folder; nothing else.
     """
@@ -44,11 +46,30 @@ def scan(
     if not root.is_dir():
         raise DataError(f"{root}: not a folder; give a folder of videos")
     results = []
-    for path in sorted(p for p in root.rglob("*") if p.is_file() and not _is_beside(p, root)):
-        result = scan_file(path)
+    closed: dict[Path, OSError] = {}
+    for path in sorted([*_files(root, closed), *closed]):
+        result = _unusable(path, _words(closed[path])) if path in closed else scan_file(path)
         results.append(result)
         report(result)
     return results
+
+
+def _files(root: Path, closed: dict[Path, OSError]) -> Iterator[Path]:
+    """All files below `root` that are looked at, a folder that several links lead to once; folders
+    that cannot be read go into `closed`."""
+
+    def skip(error: OSError) -> None:
+        closed[Path(error.filename)] = error
+
+    seen = set()
+    for here, folders, names in os.walk(root, onerror=skip, followlinks=True):
+        state = os.stat(here)
+        if (state.st_dev, state.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        yield from (p for n in names if not _is_beside(p := Path(here, n), root))
 
 
 def _is_beside(path: Path, root: Path) -> bool:
@@ -64,6 +85,9 @@ def scan_file(path: Path) -> ScanResult:
     if path.suffix.lower() not in SUFFIXES:
         known = " ".join(SUFFIXES)
         return _unusable(path, f"not a video by its name ({path.suffix or 'no suffix'}; {known})")
+    if not path.is_file():
+        leads = path.is_symlink() and not path.exists()
+        return _unusable(path, "a link that leads nowhere" if leads else "no regular file")
     try:
         if path.stat().st_size == 0:
             return _unusable(path, "empty file")
