@@ -147,6 +147,20 @@ def test_codes_are_learned_by_networks_that_never_saw_a_label(tmp_path: Path) ->
     assert second == {"actions": 1}
 
 
+def test_learned_codes_go_on_only_where_that_is_asked_for(run: Path, tmp_path: Path) -> None:
+    world = run / "world"
+    how: Any = {"steps": 1, "init": world, "preset": "small"}
+    asked = train(FIXTURE, tmp_path / "asked", stages=["actions"], **how)
+    train(FIXTURE, tmp_path / "all", **how)
+
+    old, new = (load_file(folder / "model.safetensors") for folder in (world, asked))
+    changed = {name.split(".")[0] for name in old if not torch.equal(old[name], new[name])}
+    assert changed == {"actions"}
+    assert read_config(asked).training["history"][-1]["steps"] == {"actions": 1}
+    assert "heard" in read_metrics(tmp_path / "asked")[-1]
+    assert "actions" not in read_config(tmp_path / "all" / "world").training["history"][-1]["steps"]
+
+
 def test_the_plan_and_the_metrics_are_written(run: Path) -> None:
     plan = json.loads((run / "plan.json").read_text())
     lines = read_metrics(run)

@@ -1,6 +1,7 @@
 """The stage `sound`: it learns, it resumes to the bit, and it asks for sound that can be heard."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,18 @@ def test_sound_is_added_to_a_silent_world_and_nothing_else_changes(
     lines = read_metrics(tmp_path / "run")
     assert {"spectrum", "convergence", "codes", "right", "mel"} <= lines[-1].keys()
     assert json.loads((tmp_path / "run" / "plan.json").read_text()) == {"steps": {"sound": 6}}
+
+
+def test_a_video_without_sound_is_a_quiet_one_for_the_codes(tmp_path: Path) -> None:
+    """A stream has one array per source and episode."""
+    shutil.copytree(FIXTURE, tmp_path / "videos")
+    write_odd(tmp_path / "videos" / "silent.mp4", frames=40)
+
+    world = train(tmp_path / "videos", tmp_path / "run", steps=10, preset="small")
+
+    first = next(x for x in read_metrics(tmp_path / "run") if x["stage"] == "actions")
+    assert np.isfinite(first["heard"])
+    assert World.load(world).config.learned_actions
 
 
 def test_its_world_can_be_heard_and_graded(silent: Path, tmp_path: Path) -> None:

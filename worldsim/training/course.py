@@ -37,7 +37,7 @@ from worldsim.training.objects_stage import ObjectsStage
 from worldsim.training.plan import Plan, plan_from_minutes, plan_from_steps, read_plan
 from worldsim.training.presets import Batches, Preset
 from worldsim.training.say import say
-from worldsim.training.sound_stage import Sounds, SoundStage
+from worldsim.training.sound_stage import Sounds, SoundStage, with_silence
 from worldsim.training.streams import Streams
 from worldsim.training.strips import Strips
 from worldsim.training.tokenizer_stage import TokenizerStage
@@ -186,17 +186,9 @@ class Course:
         size, hearing = None, None
         if model.sound is not None and self.sound is not None:
             codec = model.sound.codec
-            silence = np.zeros((1, codec.config.samples), dtype=np.int16)
-            # an episode without sound is a quiet one here
-            lengths = map(len, self.footage.frames)
-            sources.append(
-                [
-                    np.broadcast_to(silence, (length, silence.shape[1])) if sound is None else sound
-                    for sound, length in zip(self.sound, lengths, strict=True)
-                ]
-            )
-            size = (codec.config.columns, codec.config.mels)
             hearing = Hearing.measured(codec, [sound for sound in self.sound if sound is not None])
+            size = (codec.config.columns, codec.config.mels)
+            sources.append(with_silence(self.sound, self.footage, codec.config.samples))
         streams = self._streams(sources, self.preset.actions_batches)
         learner = LatentActions(self.config.dynamics, size).to(device_of(model))
         return ActionsStage(learner, model.tokenizer, streams, hearing)

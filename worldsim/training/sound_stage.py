@@ -59,6 +59,15 @@ def read_sound(footage: Footage, config: WorldConfig, cache: Path) -> Sounds | N
     return sounds
 
 
+def with_silence(sounds: Sounds, footage: Footage, samples: int) -> list[NDArray[np.int16]]:
+    """The sound (T, N) of every episode, N `samples` of silence a tick where it has none."""
+    nothing = np.zeros((), dtype=np.int16)
+    return [
+        np.broadcast_to(nothing, (len(frames), samples)) if sound is None else sound
+        for sound, frames in zip(sounds, footage.frames, strict=True)
+    ]
+
+
 class SoundStage:
     name = "sound"
 
