@@ -106,23 +106,39 @@ def test_what_nobody_named_keeps_its_number() -> None:
         bound(CONFIG, {"left": 4})
 
 
-def test_labels_bind_each_control_to_the_code_seen_with_it_most() -> None:
-    controls, codes = np.array([0, 0, 0, 1, 1, 3]), np.array([2, 2, 1, 1, 1, 1])
+def bind(controls: list[int], codes: list[int], names: list[str]) -> dict[str, int]:
+    found = np.array(codes)
+    return bind_by_labels(np.array(controls), found, names, np.bincount(found) / len(found))
 
-    assert bind_by_labels(controls, codes, ["a", "b", "c", "d"]) == {"a": 2, "b": 1, "d": 1}
+
+def test_labels_bind_each_control_to_the_code_that_means_it() -> None:
+    assert bind([0, 0, 0, 1, 1, 3], [2, 2, 1, 1, 1, 0], ["a", "b", "c", "d"]) == {
+        "a": 2,
+        "b": 1,
+        "d": 0,
+    }
 
 
 def test_what_is_done_rarely_is_bound_to_what_it_does() -> None:
     """Attack is held: a shot in one tick of five, waiting, as in noop, in the others."""
     controls, codes = np.repeat([0, 1, 1], [20, 16, 4]), np.repeat([0, 0, 1], [20, 16, 4])
 
-    assert bind_by_labels(controls, codes, ["noop", "attack"]) == {"noop": 0, "attack": 1}
+    assert bind(controls.tolist(), codes.tolist(), ["noop", "attack"]) == {"noop": 0, "attack": 1}
 
 
 def test_a_code_that_was_seen_once_is_not_clear() -> None:
     controls, codes = np.repeat([0, 1, 1], [12, 12, 1]), np.repeat([0, 1, 2], [12, 12, 1])
 
-    assert bind_by_labels(controls, codes, ["left", "right"]) == {"left": 0, "right": 1}
+    assert bind(controls.tolist(), codes.tolist(), ["left", "right"]) == {"left": 0, "right": 1}
+
+
+def test_what_no_code_means_is_bound_to_what_it_is_seen_with_most() -> None:
+    """Of three equally clear guesses the code that is found most often."""
+    controls, codes = np.array([0, 0, 1, 0, 0, 1, 0, 0, 1]), np.repeat([0, 1, 2], 3)
+
+    found = bind_by_labels(controls, codes, ["turn", "walk"], np.array([0.2, 0.5, 0.3]))
+
+    assert found["walk"] == 1
 
 
 def test_labels_are_chosen_evenly_over_codes() -> None:

@@ -76,20 +76,29 @@ def bind_by_motion(motions: Sequence[Motion]) -> dict[str, int]:
 
 
 def bind_by_labels(
-    controls: NDArray[np.int64], codes: NDArray[np.int64], names: Sequence[str]
+    controls: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    names: Sequence[str],
+    use: NDArray[np.float64],
 ) -> dict[str, int]:
-    """A context-free dictionary: for each control, the code that means it most clearly, by the
-    share of it in the frames of that code. (Bruce et al. 2024 take the code that is seen with it
-    most often; who holds the trigger mostly waits, and would be bound to waiting.)
+    """A context-free dictionary. A control gets a code that means it: more than half of that code's
+    frames are of this control; of several such codes the clearest. If there is none, it gets the
+    code that is seen with it most often, as in Bruce et al. 2024; but who holds the trigger mostly
+    waits, and a trigger that was bound so would be bound to waiting.
 
-    `controls`, indices into `names`, and `codes` are (N,); a control that does not occur is not
-    bound."""
-    counts = np.zeros((len(names), codes.max(initial=0) + 1))
+    `controls`, indices into `names`, and `codes` are (N,), drawn as one likes within each code;
+    `use` (A,) says how often each code is found. A control that does not occur is not bound."""
+    counts = np.zeros((len(names), len(use)))
     np.add.at(counts, (controls, codes), 1.0)
     # one frame more of each code, of any control: a code that was seen once is not yet clear
     share = (counts + 1 / len(names)) / (counts.sum(axis=0) + 1)
     share[counts == 0] = 0.0
-    return {name: int(share[c].argmax()) for c, name in enumerate(names) if counts[c].any()}
+    bindings = {}
+    for control in np.flatnonzero(counts.any(axis=1)).tolist():
+        meant = np.where(share[control] > 0.5, share[control], 0.0)
+        score = meant if meant.any() else share[control] * use
+        bindings[names[control]] = int(score.argmax())
+    return bindings
 
 
 def listed(bindings: dict[str, int]) -> str:

@@ -45,9 +45,10 @@ def fit_bindings(folder: Path, labelled: Path, cache: Path, *, labels: int = LAB
     controls, codes = _told_and_inferred(world, footage)
     if not len(controls):
         raise DataError(f"{labelled}: no frame here has a known control")
+    use = np.bincount(codes, minlength=world.num_actions) / len(codes)
     chosen = evenly(codes, labels)
     controls, codes = controls[chosen], codes[chosen]
-    bindings = bind_by_labels(controls, codes, footage.controls)
+    bindings = bind_by_labels(controls, codes, footage.controls, use)
     config = bound(read_config(folder), bindings)
     write_config(folder, config)
     write_card(folder, config)
