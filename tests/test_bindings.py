@@ -16,7 +16,7 @@ from worldsim.folder import WorldConfig, read_config, write_world
 from worldsim.model import WorldModel
 from worldsim.motion import Motion, mean_motion, motion_of_codes
 from worldsim.tokenizer import TokenizerConfig
-from worldsim.training.few import evenly
+from worldsim.training.few import chosen_for_labels
 from worldsim.world import World
 
 CONFIG = WorldConfig(
@@ -106,46 +106,50 @@ def test_what_nobody_named_keeps_its_number() -> None:
         bound(CONFIG, {"left": 4})
 
 
-def bind(controls: list[int], codes: list[int], names: list[str]) -> dict[str, int]:
-    found = np.array(codes)
-    return bind_by_labels(np.array(controls), found, names, np.bincount(found) / len(found))
-
-
-def test_labels_bind_each_control_to_the_code_that_means_it() -> None:
-    assert bind([0, 0, 0, 1, 1, 3], [2, 2, 1, 1, 1, 0], ["a", "b", "c", "d"]) == {
-        "a": 2,
-        "b": 1,
-        "d": 0,
-    }
+NAMES = ["noop", "forward", "attack"]
+STILL, WALK = Motion(right=0.0, down=0.0, nearer=0.0), Motion(right=0.0, down=0.0, nearer=1.0)
 
 
 def test_what_is_done_rarely_is_bound_to_what_it_does() -> None:
     """Attack is held: a shot in one tick of five, waiting, as in noop, in the others."""
-    controls, codes = np.repeat([0, 1, 1], [20, 16, 4]), np.repeat([0, 0, 1], [20, 16, 4])
+    share, use = np.array([[0.6, 0.1, 0.1], [0.1, 0.8, 0.1], [0.3, 0.1, 0.8]]), [0.7, 0.25, 0.05]
 
-    assert bind(controls.tolist(), codes.tolist(), ["noop", "attack"]) == {"noop": 0, "attack": 1}
+    found = bind_by_labels(share, np.array(use), [STILL, WALK, STILL], [STILL, WALK, STILL], NAMES)
 
-
-def test_a_code_that_was_seen_once_is_not_clear() -> None:
-    controls, codes = np.repeat([0, 1, 1], [12, 12, 1]), np.repeat([0, 1, 2], [12, 12, 1])
-
-    assert bind(controls.tolist(), codes.tolist(), ["left", "right"]) == {"left": 0, "right": 1}
+    assert found == {"noop": 0, "forward": 1, "attack": 2}
 
 
-def test_what_no_code_means_is_bound_to_what_it_is_seen_with_most() -> None:
-    """Of three equally clear guesses the code that is found most often."""
-    controls, codes = np.array([0, 0, 1, 0, 0, 1, 0, 0, 1]), np.repeat([0, 1, 2], 3)
+def test_what_labels_leave_open_motion_decides() -> None:
+    share, use = np.array([[0.5, 0.5], [0.5, 0.5]]), np.array([0.5, 0.5])
 
-    found = bind_by_labels(controls, codes, ["turn", "walk"], np.array([0.2, 0.5, 0.3]))
+    assert bind_by_labels(share, use, [STILL, WALK], [WALK, STILL], NAMES[:2]) == {
+        "noop": 1,
+        "forward": 0,
+    }
 
-    assert found["walk"] == 1
+
+def test_where_no_code_is_left_it_is_the_one_that_is_seen_most() -> None:
+    share, use = np.array([[0.5, 0.1], [0.4, 0.1], [0.1, 0.8]]), np.array([0.9, 0.1])
+
+    found = bind_by_labels(share, use, [STILL] * 3, [STILL] * 2, NAMES)
+
+    assert found == {"noop": 0, "forward": 0, "attack": 1}
 
 
-def test_labels_are_chosen_evenly_over_codes() -> None:
+def test_what_does_not_occur_is_not_bound_and_gets_nothing() -> None:
+    share, use = np.full((3, 3), 1 / 3), np.array([0.5, 0.5, 0.0])
+
+    found = bind_by_labels(share, use, [STILL, None, WALK], [WALK, STILL, None], NAMES)
+
+    assert found == {"noop": 1, "attack": 0}
+
+
+def test_half_of_the_labels_are_of_all_codes_alike() -> None:
     codes = np.array([0, 0, 0, 0, 0, 0, 1, 2, 2])
 
-    assert evenly(codes, 6).tolist() == [0, 6, 7, 1, 8, 2]
-    assert sorted(evenly(codes, 99)) == list(range(9))
+    assert chosen_for_labels(codes, 6).tolist() == [0, 1, 2, 6, 7, 8]
+    assert sorted(chosen_for_labels(codes, 99)) == list(range(9))
+    assert chosen_for_labels(codes, 1).tolist() == [0]
 
 
 def test_the_atlas_shows_and_measures_every_code(

@@ -3,6 +3,7 @@
 A code that nobody named is bound to its own number, as `code_3`.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldsim.errors import MachineError
+from worldsim.evaluation.tracks import assign
 from worldsim.folder import WorldConfig, read_config, write_config
 from worldsim.motion import Motion
 from worldsim.training.card import write_card
 
 CLEAR = 0.25  # pixels per tick: a smaller mean motion names nothing
+NEVER = 1e3  # pixels per tick, from a code that was not found
 NUMBERED = re.compile(r"code_\d+")
 
 
@@ -76,29 +79,35 @@ def bind_by_motion(motions: Sequence[Motion]) -> dict[str, int]:
 
 
 def bind_by_labels(
-    controls: NDArray[np.int64],
-    codes: NDArray[np.int64],
-    names: Sequence[str],
+    share: NDArray[np.float64],
     use: NDArray[np.float64],
+    controls: Sequence[Motion | None],
+    codes: Sequence[Motion | None],
+    names: Sequence[str],
 ) -> dict[str, int]:
-    """A context-free dictionary. A control gets a code that means it: more than half of that code's
-    frames are of this control; of several such codes the clearest. If there is none, it gets the
-    code that is seen with it most often, as in Bruce et al. 2024; but who holds the trigger mostly
-    waits, and a trigger that was bound so would be bound to waiting.
+    """A context-free dictionary in which keys do different things: of all ways to give each of C
+    controls a code of its own the likeliest, by how large the control's `share` (C, A) in the
+    frames of the code is, and by how alike `controls` and `codes` move the picture. A control for
+    which no code is left gets the one that is seen with it most often; `use` (A,) says how often
+    each code is found. What does not occur has the motion None; such a control is not bound.
 
-    `controls`, indices into `names`, and `codes` are (N,), drawn as one likes within each code;
-    `use` (A,) says how often each code is found. A control that does not occur is not bound."""
-    counts = np.zeros((len(names), len(use)))
-    np.add.at(counts, (controls, codes), 1.0)
-    # one frame more of each code, of any control: a code that was seen once is not yet clear
-    share = (counts + 1 / len(names)) / (counts.sum(axis=0) + 1)
-    share[counts == 0] = 0.0
-    bindings = {}
-    for control in np.flatnonzero(counts.any(axis=1)).tolist():
-        meant = np.where(share[control] > 0.5, share[control], 0.0)
-        score = meant if meant.any() else share[control] * use
-        bindings[names[control]] = int(score.argmax())
-    return bindings
+    Bruce et al. 2024 give every control the code that is seen with it most often. Who holds the
+    trigger mostly waits, and would be bound to waiting; and of the few frames that are labelled,
+    fewer still are of each way to walk.
+    """
+    known = [control for control, motion in enumerate(controls) if motion is not None]
+    apart = np.array([[_distance(controls[c], code) for code in codes] for c in known])
+    pairs = dict(assign(apart - np.log(share[known])))
+    often = (share[known] * use).argmax(axis=1)
+    return {names[c]: int(pairs.get(i, often[i])) for i, c in enumerate(known)}
+
+
+def _distance(control: Motion | None, code: Motion | None) -> float:
+    """In pixels per tick."""
+    if control is None or code is None:
+        return NEVER
+    away = (control.right - code.right, control.down - code.down, control.nearer - code.nearer)
+    return math.hypot(*away)
 
 
 def listed(bindings: dict[str, int]) -> str:

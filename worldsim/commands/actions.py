@@ -33,7 +33,7 @@ class Actions:
     fit: Path | None = None
     """Folder of recordings with side files: bind each control to the code that means it."""
     labels: int = 200
-    """With --fit: how many labelled frames are read, as many of each code as there are."""
+    """With --fit: how many labelled frames are read, half of them of all codes alike."""
     scenes: int = 4
     """Scenes that every action is tried from."""
     frames: int = 12

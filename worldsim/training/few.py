@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from worldsim.bindings import bind_by_labels, bound
 from worldsim.errors import DataError, WorldsimError
 from worldsim.folder import read_config, write_config
+from worldsim.motion import PAIRS, Motion, mean_motion
 from worldsim.training.card import write_card
 from worldsim.training.footage import Footage, look, read_footage
 from worldsim.training.labels import only_labelled, read_labels
@@ -30,8 +31,8 @@ class Fit:
 
 def fit_bindings(folder: Path, labelled: Path, cache: Path, *, labels: int = LABELS) -> Fit:
     """Bind the controls of the recordings in `labelled` to the codes of the world in `folder`, by
-    `labels` of their frames, and write it into config.json and the card. Which frames' labels are
-    read is drawn at random, as many of each code as there are: what is done rarely counts as much.
+    `labels` of their frames, and write it into config.json and the card. Whose labels are read is
+    drawn at random, half of the frames as they come, the others of all codes alike.
 
     Raises DataError if there are no labels, WorldsimError if the world has no learned codes.
     """
@@ -42,13 +43,21 @@ def fit_bindings(folder: Path, labelled: Path, cache: Path, *, labels: int = LAB
     footage = read_labels(read_footage(found, world.frame_size, world.fps, cache, min_frames=2))
     if footage.axes:
         raise DataError(f"{labelled}: the recordings have axes; codes are named by controls")
-    controls, codes = _told_and_inferred(world, footage)
+    frames, controls, codes = _told_and_inferred(world, footage)
     if not len(controls):
         raise DataError(f"{labelled}: no frame here has a known control")
     use = np.bincount(codes, minlength=world.num_actions) / len(codes)
-    chosen = evenly(codes, labels)
-    controls, codes = controls[chosen], codes[chosen]
-    bindings = bind_by_labels(controls, codes, footage.controls, use)
+    found_as = [frames[codes == code] for code in range(world.num_actions)]
+    moved = [_motion(footage, some) if len(some) else None for some in found_as]
+    chosen = chosen_for_labels(codes, labels)
+    frames, controls, codes = frames[chosen], controls[chosen], codes[chosen]
+    counts = np.zeros((len(footage.controls), world.num_actions))
+    np.add.at(counts, (controls, codes), 1.0)
+    # one frame more of each code, of any control: a code that was seen once is not yet clear
+    share = (counts + 1 / len(counts)) / (counts.sum(axis=0) + 1)
+    meant = [frames[controls == control] for control in range(len(counts))]
+    motions = [_motion(footage, some) if len(some) else None for some in meant]
+    bindings = bind_by_labels(share, use, motions, moved, footage.controls)
     config = bound(read_config(folder), bindings)
     write_config(folder, config)
     write_card(folder, config)
@@ -59,30 +68,43 @@ def fit_bindings(folder: Path, labelled: Path, cache: Path, *, labels: int = LAB
 
 def _told_and_inferred(
     world: World, footage: Footage
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Control and inferred code of frames whose control is known, (N,) each, in random order: of
-    all, or of POOL and a few more where there are many."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Frames whose control is known, in random order: episode and tick (N, 2), control and inferred
+    code (N,); of all such frames, or of POOL and a few more where there are many."""
     rng = np.random.default_rng(0)
     lengths = [len(f) for f in footage.frames]
     pieces = [(e, s) for e, length in enumerate(lengths) for s in range(1, length, PIECE)]
-    controls, codes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    rows = [np.zeros((0, 4), np.int64)]
     for e, start in (pieces[i] for i in rng.permutation(len(pieces))):
         told = footage.actions[e][start : start + PIECE]
         first = max(start - 2, 0)
         inferred = world.infer_actions(np.array(footage.frames[e][first : start + len(told)]))
         assert inferred is not None, "the world has learned its actions"
-        controls.append(told[told >= 0])
-        codes.append(inferred[start - first - 1 :][told >= 0])
-        if sum(map(len, codes)) >= POOL:
+        ticks = np.arange(start, start + len(told))
+        found = [np.full(len(told), e), ticks, told, inferred[start - first - 1 :]]
+        rows.append(np.stack(found, axis=1)[told >= 0])
+        if sum(map(len, rows)) >= POOL:
             break
-    order = rng.permutation(sum(map(len, codes)))
-    return np.concatenate(controls)[order], np.concatenate(codes)[order]
+    table = rng.permutation(np.concatenate(rows))
+    return table[:, :2], table[:, 2], table[:, 3]
 
 
-def evenly(codes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Places of the first `count` codes, taking one of each in turn; all places, if fewer."""
+def _motion(footage: Footage, frames: NDArray[np.int64]) -> Motion:
+    """How the picture usually moves in `frames`, episode and tick (N, 2): the median, since among a
+    few frames one fast one would drown the others."""
+    pairs = [footage.frames[e][t - 1 : t + 1][None] for e, t in frames[:PAIRS]]
+    moved = [mean_motion(pair[:, 0], pair[:, 1]) for pair in pairs]
+    median = np.median([(m.right, m.down, m.nearer) for m in moved], axis=0).tolist()
+    return Motion(right=median[0], down=median[1], nearer=median[2])
+
+
+def chosen_for_labels(codes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Places of `count` codes, of all if there are fewer: half as they come, the others one of each
+    code in turn."""
+    first = np.arange(min(count - count // 2, len(codes)))
     nth = np.zeros(len(codes), np.int64)
     for code in np.unique(codes):
         nth[codes == code] = np.arange(np.sum(codes == code))
+    nth[first] = -1
     chosen: NDArray[np.int64] = np.argsort(nth, kind="stable")[:count]
     return chosen
