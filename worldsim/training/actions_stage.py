@@ -28,7 +28,7 @@ from worldsim.training.pictures import motion_loss
 from worldsim.training.streams import Streams
 
 USAGE_WEIGHT = 0.01  # of the use of all codes, against pictures and latents
-HEARD_WEIGHT = 0.05  # of the sound; at 0.1 it crowds out what moves, at 0.03 it is often not heard
+HEARD_WEIGHT = 0.05  # of the sound; 0.1 crowds out what moves, 0.03 may find nothing (docs/log.md)
 SAMPLED = (32, 1500)  # episodes, and ticks of each, that tell how loud footage becomes
 
 

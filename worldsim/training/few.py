@@ -47,17 +47,15 @@ def fit_bindings(folder: Path, labelled: Path, cache: Path, *, labels: int = LAB
     if not len(controls):
         raise DataError(f"{labelled}: no frame here has a known control")
     use = np.bincount(codes, minlength=world.num_actions) / len(codes)
-    found_as = [frames[codes == code] for code in range(world.num_actions)]
-    moved = [_motion(footage, some) if len(some) else None for some in found_as]
+    moved = [_motion(footage, frames[codes == code]) for code in range(world.num_actions)]
     chosen = chosen_for_labels(codes, labels)
     frames, controls, codes = frames[chosen], controls[chosen], codes[chosen]
     counts = np.zeros((len(footage.controls), world.num_actions))
     np.add.at(counts, (controls, codes), 1.0)
     # one frame more of each code, of any control: a code that was seen once is not yet clear
     share = (counts + 1 / len(counts)) / (counts.sum(axis=0) + 1)
-    meant = [frames[controls == control] for control in range(len(counts))]
-    motions = [_motion(footage, some) if len(some) else None for some in meant]
-    bindings = bind_by_labels(share, use, motions, moved, footage.controls)
+    meant = [_motion(footage, frames[controls == control]) for control in range(len(counts))]
+    bindings = bind_by_labels(share, use, meant, moved, footage.controls)
     config = bound(read_config(folder), bindings)
     write_config(folder, config)
     write_card(folder, config)
@@ -89,9 +87,11 @@ def _told_and_inferred(
     return table[:, :2], table[:, 2], table[:, 3]
 
 
-def _motion(footage: Footage, frames: NDArray[np.int64]) -> Motion:
-    """How the picture usually moves in `frames`, episode and tick (N, 2): the median, since among a
-    few frames one fast one would drown the others."""
+def _motion(footage: Footage, frames: NDArray[np.int64]) -> Motion | None:
+    """How the picture usually moves in `frames`, episode and tick (N, 2), None if there are none:
+    the median, since among a few frames one fast one would drown the others."""
+    if not len(frames):
+        return None
     pairs = [footage.frames[e][t - 1 : t + 1][None] for e, t in frames[:PAIRS]]
     moved = [mean_motion(pair[:, 0], pair[:, 1]) for pair in pairs]
     median = np.median([(m.right, m.down, m.nearer) for m in moved], axis=0).tolist()
