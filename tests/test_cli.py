@@ -75,11 +75,33 @@ def test_each_failure_has_its_exit_code_and_one_line_on_stderr(
     assert output.err in ("worldsim: there is no world at here\n", "worldsim: interrupted\n")
 
 
-def test_our_own_bugs_keep_their_traceback(fake: Callable[[BaseException], None]) -> None:
-    fake(ValueError("a bug"))
+def test_what_cannot_be_written_is_named(
+    fake: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake(PermissionError(13, "Permission denied", "/there/atlas.png"))
 
-    with pytest.raises(ValueError, match="a bug"):
-        cli.main(["fake"])
+    assert cli.main(["fake"]) == 4
+    assert capsys.readouterr().err == "worldsim: /there/atlas.png: Permission denied\n"
+
+
+def test_a_reader_that_leaves_is_no_error_of_ours() -> None:
+    command = [sys.executable, "-m", "worldsim.cli", "data", "scan", "tests/data"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert running.stdout is not None and running.stderr is not None
+    running.stdout.close()
+
+    errors = running.stderr.read().decode()
+
+    assert running.wait(60) == 141
+    assert "Traceback" not in errors and "Broken" not in errors
+
+
+def test_our_own_bugs_keep_their_traceback(fake: Callable[[BaseException], None]) -> None:
+    for bug in (ValueError("a bug"), OSError("a bug")):
+        fake(bug)
+
+        with pytest.raises(type(bug), match="a bug"):
+            cli.main(["fake"])
 
 
 @pytest.mark.parametrize(

@@ -346,6 +346,7 @@ def change_config(folder: Path, part: str | None, changes: dict[str, object]) ->
         ("dynamics", {"heads": 0}, r"config\.json"),
         ("tokenizer", {"height": -16}, r"tokenizer\.height must be > 0, got -16"),
         (None, {"fps": 0.0}, r"fps must be > 0"),
+        (None, {"holds": [0, 14]}, r"holds must have one number for each of the 3 actions, got 2"),
         (None, {"bindings": {"jump": 7}}, r"bindings\.jump must be < 3, got 7"),
     ],
 )

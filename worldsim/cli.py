@@ -3,17 +3,18 @@
 A verb lives in `worldsim/commands/VERB.py` as a dataclass of that name (`Play`, `Serve`, ...) with
 `run() -> int`. It is imported only when it is asked for, so `worldsim --help` costs no torch.
 
-Exit codes: 0 ok, 2 usage, 3 bad input file, 4 environment, 130 interrupted.
+Exit codes: 0 ok, 2 usage, 3 bad input file, 4 environment, 130 interrupted, 141 output not read.
 """
 
+import os
 import sys
 from importlib import import_module
 from typing import NoReturn, Protocol, cast
 
 from worldsim import __version__
-from worldsim.errors import WorldsimError
+from worldsim.errors import MachineError, WorldsimError
 
-USAGE, INTERRUPTED = 2, 130
+USAGE, INTERRUPTED, UNREAD = 2, 130, 141  # the last two as shells count SIGINT and SIGPIPE
 
 VERBS = {
     "play": "walk around in a world, in a window or headless",
@@ -95,7 +96,9 @@ def main(argv: list[str] | None = None) -> int:
         print(overview(), file=sys.stderr)
         return USAGE
     try:
-        return parse(argv).run()
+        code = parse(argv).run()
+        sys.stdout.flush()  # here, where a reader that has left can be told from a bug
+        return code
     except SystemExit as stop:  # `--help` and usage errors end this way
         if isinstance(stop.code, str):
             say(stop.code)
@@ -106,6 +109,14 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted")
         return INTERRUPTED
+    except BrokenPipeError:  # the reader of what is printed has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
+    except OSError as error:  # a folder that is not ours, a file in the place of a folder
+        if error.filename is None:
+            raise
+        say(f"{error.filename}: {error.strerror}")
+        return MachineError.exit_code
 
 
 if __name__ == "__main__":

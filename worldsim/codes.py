@@ -1,4 +1,11 @@
-"""From real frames to the codes of what was done between them."""
+"""From real frames to the codes of what was done between them.
+
+What a held key does may come and go: a trigger that is held fires every few ticks, and frames tell
+of nothing in between. A code that comes alone, and again at one interval, is such a key; it is
+taken to be held from one time to the next.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,6 +16,9 @@ from worldsim.dynamics.latent_actions import ActionEncoder, cost_volume
 from worldsim.tokenizer import to_pixels
 
 BATCH = 64  # frames at once: bounds the memory
+ALONE = 0.95  # share of the ticks of a held key's code that have none beside them
+REGULAR = 0.1  # share of its intervals that are the most frequent one
+SHORTEST = 4  # ticks: what comes sooner again is a code that flickers
 
 
 @torch.inference_mode()
@@ -29,3 +39,30 @@ def infer_codes(
         logits = encoder(before, now, z[begin - first + 1 :], cost_volume(pixels[:-1], pixels[1:]))
         found.append(logits.argmax(dim=-1).cpu().numpy())
     return np.concatenate(found)
+
+
+def find_holds(codes: Sequence[NDArray[np.int64]], count: int) -> list[int]:
+    """Codes of episodes, (T,) each -> for each of `count` codes the ticks after which it comes
+    again while its key is held, 0 for one that is there as long as its key is."""
+    holds = []
+    for code in range(count):
+        places = [np.flatnonzero(episode == code) for episode in codes]
+        intervals = np.concatenate([np.diff(p) for p in places] or [np.zeros(0, np.int64)])
+        usual = int(np.bincount(intervals[intervals > 1], minlength=1).argmax())
+        times = sum(map(len, places))
+        lone = times - 2 * np.sum(intervals == 1)  # of a run of two, none
+        regular = np.mean(intervals == usual) if len(intervals) else 0.0
+        is_held = lone >= ALONE * times and regular >= REGULAR and usual >= SHORTEST
+        holds.append(usual if is_held else 0)
+    return holds
+
+
+def hold(codes: NDArray[np.int64], holds: Sequence[int]) -> NDArray[np.int64]:
+    """Codes (T,), the gaps of at most `holds` ticks between two times of a held code filled."""
+    filled = codes.copy()
+    for code, longest in enumerate(holds):
+        places = np.flatnonzero(codes == code)
+        for begin, end in zip(places[:-1], places[1:], strict=True):
+            if end - begin <= longest:
+                filled[begin:end] = code
+    return filled

@@ -51,6 +51,8 @@ class WorldConfig:
     features: FeaturesConfig | None = None  # None: no student of phi, no alarm
     noise_scale: float = 1.0  # of the noise that frames are sampled from; less is calmer
     learned_actions: bool = False  # the codes were learned, and model.safetensors can infer them
+    # per learned code: ticks after which it comes again while its key is held; 0: it is always there
+    holds: list[int] = field(default_factory=list)
     keyframes: int = 0  # frames of its footage that the world keeps
     # between the frames of the start clip: codes, or vectors
     start_actions: list[int | list[float]] = field(default_factory=list)
@@ -154,6 +156,11 @@ def _refuse_contradictions(config: WorldConfig, where: str) -> None:
         raise CheckpointError(f"{where}: features.size must be > 0, got {config.features.size}")
     if config.keyframes < 0:
         raise CheckpointError(f"{where}: keyframes must be >= 0, got {config.keyframes}")
+    if config.holds and len(config.holds) != len(config.actions):
+        raise CheckpointError(
+            f"{where}: holds must have one number for each of the {len(config.actions)} actions, "
+            f"got {len(config.holds)}"
+        )
     if not 0 < config.fps < float("inf"):
         raise CheckpointError(f"{where}: fps must be > 0 and finite, got {config.fps}")
     rows, columns = config.tokenizer.grid

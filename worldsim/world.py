@@ -23,7 +23,7 @@ from worldsim.axes import Action, at_rest
 from worldsim.backends.choice import open_parts
 from worldsim.backends.parts import Parts
 from worldsim.bindings import bind_in_folder
-from worldsim.codes import infer_codes
+from worldsim.codes import hold, infer_codes
 from worldsim.costs import Pace, measure
 from worldsim.draw import draw, noise_of
 from worldsim.dynamics.flow import STEPS
@@ -376,7 +376,8 @@ class World:
         check_frames(frames, self.frame_size, "T")
         if len(frames) < 2:
             raise ValueError("frames must be at least two, got one")
-        return infer_codes(self._model.actions, frames, self._model.encode(frames[None])[0])
+        found = infer_codes(self._model.actions, frames, self._model.encode(frames[None])[0])
+        return hold(found, self.config.holds)
 
     @torch.inference_mode()
     def doubt(self, before: Frames, after: Frames) -> NDArray[np.float64] | None:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from worldsim.bindings import bind_by_motion, bound, listed
-from worldsim.codes import infer_codes
+from worldsim.codes import find_holds, hold, infer_codes
 from worldsim.dynamics.latent_actions import LatentActions
 from worldsim.folder import WorldConfig, write_world
 from worldsim.model import WorldModel
@@ -144,6 +144,9 @@ class Course:
             found = infer_codes(encoder, frames, torch.from_numpy(np.array(z)))
             codes.append(np.concatenate([[-1], found]))
         config = self.config
+        if plan["actions"] or not config.holds:
+            config = replace(config, holds=find_holds(codes, len(config.actions)))
+        codes = [hold(episode, config.holds) for episode in codes]
         if plan["actions"]:
             motions = motion_of_codes(self.footage.frames, codes, len(config.actions))
             config = bound(config, bind_by_motion(motions))
