@@ -18,6 +18,7 @@ from odd import write_odd
 from PIL import Image
 from safetensors.torch import load_file
 
+from worldsim.codes import hold
 from worldsim.data.video import read_frames
 from worldsim.errors import ArgumentError, DataError, MachineError, WorldsimError
 from worldsim.evaluation.run import evaluate
@@ -60,8 +61,15 @@ def test_its_codes_are_inferred_from_frames(run: Path) -> None:
 
     assert codes is not None and codes.shape == (79,)
     assert set(codes.tolist()) <= set(range(world.num_actions))
+    assert len(world.config.holds) == world.num_actions
     with pytest.raises(ValueError, match="frames must be at least two"):
         world.infer_actions(frames[:1])
+
+    world.config = replace(world.config, holds=[len(codes)] * world.num_actions)
+    held = world.infer_actions(frames)
+
+    assert held is not None
+    assert held.tolist() == hold(codes, world.config.holds).tolist() != codes.tolist()
 
 
 def test_its_codes_can_be_graded(run: Path) -> None:
