@@ -19,6 +19,7 @@ from worldsim.motion import Motion
 from worldsim.training.card import write_card
 
 CLEAR = 0.25  # pixels per tick: a smaller mean motion names nothing
+APART = 0.05  # of the share of a code, that a pixel per tick between two motions is worth
 NEVER = 1e3  # pixels per tick, from a code that was not found
 NUMBERED = re.compile(r"code_\d+")
 
@@ -97,7 +98,7 @@ def bind_by_labels(
     """
     known = [control for control, motion in enumerate(controls) if motion is not None]
     apart = np.array([[_distance(controls[c], code) for code in codes] for c in known])
-    pairs = dict(assign(apart - np.log(share[known])))
+    pairs = dict(assign(APART * apart - share[known]))
     often = (share[known] * use).argmax(axis=1)
     return {names[c]: int(pairs.get(i, often[i])) for i, c in enumerate(known)}
 
