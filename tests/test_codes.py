@@ -27,6 +27,7 @@ def test_chance_is_not_held() -> None:
 
     assert find_holds([rare], 3) == [0, 0, 0]
     assert find_holds([flickering], 3) == [0, 0, 0]
+    assert find_holds([np.array([0] * 9 + [2] + [0] * 6 + [2])], 3) == [0, 0, 0]
     assert find_holds([np.zeros(0, np.int64)], 3) == [0, 0, 0]
     assert find_holds([], 2) == [0, 0]
 

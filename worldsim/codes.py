@@ -6,6 +6,7 @@ taken to be held from one time to the next.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from worldsim.tokenizer import to_pixels
 BATCH = 64  # frames at once: bounds the memory
 ALONE = 0.95  # share of the ticks of a held key's code that have none beside them
 REGULAR = 0.1  # share of its intervals that are the most frequent one
+OFTEN = 10  # times that it is seen at least
 SHORTEST = 4  # ticks: what comes sooner again is a code that flickers
 
 
@@ -50,10 +52,9 @@ def find_holds(codes: Sequence[NDArray[np.int64]], count: int) -> list[int]:
         intervals = np.concatenate([np.diff(p) for p in places] or [np.zeros(0, np.int64)])
         usual = int(np.bincount(intervals[intervals > 1], minlength=1).argmax())
         times = sum(map(len, places))
-        lone = times - 2 * np.sum(intervals == 1)  # of a run of two, none
-        regular = np.mean(intervals == usual) if len(intervals) else 0.0
-        is_held = lone >= ALONE * times and regular >= REGULAR and usual >= SHORTEST
-        holds.append(usual if is_held else 0)
+        is_lone = times - 2 * np.sum(intervals == 1) >= ALONE * times  # of a run of two, none is
+        is_regular = np.sum(intervals == usual) >= max(REGULAR * len(intervals), OFTEN)
+        holds.append(usual if is_lone and is_regular and usual >= SHORTEST else 0)
     return holds
 
 
@@ -62,7 +63,7 @@ def hold(codes: NDArray[np.int64], holds: Sequence[int]) -> NDArray[np.int64]:
     filled = codes.copy()
     for code, longest in enumerate(holds):
         places = np.flatnonzero(codes == code)
-        for begin, end in zip(places[:-1], places[1:], strict=True):
+        for begin, end in pairwise(places):
             if end - begin <= longest:
                 filled[begin:end] = code
     return filled

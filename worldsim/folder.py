@@ -51,7 +51,7 @@ class WorldConfig:
     features: FeaturesConfig | None = None  # None: no student of phi, no alarm
     noise_scale: float = 1.0  # of the noise that frames are sampled from; less is calmer
     learned_actions: bool = False  # the codes were learned, and model.safetensors can infer them
-    # per learned code: ticks after which it comes again while its key is held; 0: it is always there
+    # per learned code: ticks after which it comes again while its key is held; 0: always there
     holds: list[int] = field(default_factory=list)
     keyframes: int = 0  # frames of its footage that the world keeps
     # between the frames of the start clip: codes, or vectors

@@ -369,8 +369,9 @@ class World:
 
     @torch.inference_mode()
     def infer_actions(self, frames: Frames) -> NDArray[np.int64] | None:
-        """(T, H, W, 3) -> the codes (T - 1,) that the latent action model sees; None: this world
-        was trained on labelled actions and has no such model."""
+        """(T, H, W, 3) -> the codes (T - 1,) that the latent action model sees, what comes again
+        while a key is held filled in; None: this world was trained on labelled actions and has no
+        such model."""
         if self._model.actions is None:
             return None
         check_frames(frames, self.frame_size, "T")
