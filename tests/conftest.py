@@ -1,6 +1,8 @@
-"""What every test gets: one compute thread, no window, no sound device, and skips that say why."""
+"""What every test gets: one compute thread, no window, no sound device, an empty cache, and skips
+that say why."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+
+# What this user has in the cache (features that training then uses, a probe of the machine) must
+# not change what the tests see, and they leave nothing in it.
+_cache = tempfile.TemporaryDirectory(prefix="worldsim-cache-")
+os.environ["XDG_CACHE_HOME"] = _cache.name
 
 # The suite judges a change, so it draws the same examples every time, on machines that may be
 # busy. To look for new failures:

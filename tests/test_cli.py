@@ -84,8 +84,9 @@ def test_what_cannot_be_written_is_named(
     assert capsys.readouterr().err == "worldsim: /there/atlas.png: Permission denied\n"
 
 
-def test_a_reader_that_leaves_is_no_error_of_ours() -> None:
-    command = [sys.executable, "-m", "worldsim.cli", "data", "scan", "tests/data"]
+@pytest.mark.parametrize("arguments", [["--help"], ["data", "scan", "tests/data"]])
+def test_a_reader_that_leaves_is_no_error_of_ours(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "worldsim.cli", *arguments]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert running.stdout is not None and running.stderr is not None
     running.stdout.close()
@@ -97,7 +98,7 @@ def test_a_reader_that_leaves_is_no_error_of_ours() -> None:
 
 
 def test_our_own_bugs_keep_their_traceback(fake: Callable[[BaseException], None]) -> None:
-    for bug in (ValueError("a bug"), OSError("a bug")):
+    for bug in (ValueError("a bug"), OSError("a bug"), BrokenPipeError("a bug")):
         fake(bug)
 
         with pytest.raises(type(bug), match="a bug"):

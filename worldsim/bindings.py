@@ -87,8 +87,8 @@ def bind_by_labels(
     names: Sequence[str],
 ) -> dict[str, int]:
     """A context-free dictionary in which keys do different things: of all ways to give each of C
-    controls a code of its own the likeliest, by how large the control's `share` (C, A) in the
-    frames of the code is, and by how alike `controls` and `codes` move the picture. A control for
+    controls a code of its own the one with the largest sum of the controls' `share` (C, A) in the
+    frames of their codes, less what `controls` and `codes` move the picture APART. A control for
     which no code is left gets the one that is seen with it most often; `use` (A,) says how often
     each code is found. What does not occur has the motion None; such a control is not bound.
 

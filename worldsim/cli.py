@@ -85,18 +85,8 @@ def say(message: str) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line (`sys.argv` by default) and return the exit code."""
-    argv = sys.argv[1:] if argv is None else argv
-    if argv in (["-h"], ["--help"], ["help"]):
-        print(overview())
-        return 0
-    if argv == ["--version"]:
-        print(f"worldsim {__version__}")
-        return 0
-    if not argv:
-        print(overview(), file=sys.stderr)
-        return USAGE
     try:
-        code = parse(argv).run()
+        code = _answer(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()  # here, where a reader that has left can be told from a bug
         return code
     except SystemExit as stop:  # `--help` and usage errors end this way
@@ -109,14 +99,39 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of what is printed has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        if not _is_unread():
+            raise
         return UNREAD
     except OSError as error:  # a folder that is not ours, a file in the place of a folder
         if error.filename is None:
             raise
         say(f"{error.filename}: {error.strerror}")
         return MachineError.exit_code
+
+
+def _answer(argv: list[str]) -> int:
+    if argv in (["-h"], ["--help"], ["help"]):
+        print(overview())
+        return 0
+    if argv == ["--version"]:
+        print(f"worldsim {__version__}")
+        return 0
+    if not argv:
+        print(overview(), file=sys.stderr)
+        return USAGE
+    return parse(argv).run()
+
+
+def _is_unread() -> bool:
+    """Whether the reader of stdout has seen enough, as `head` does; then no more is written. Other
+    pipes can break, too; this one says so when it is asked for one line more."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 if __name__ == "__main__":

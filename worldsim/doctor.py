@@ -118,13 +118,15 @@ def shipped_worlds() -> list[str]:
 
 
 def cache_dir() -> Path:
-    """The platform's cache folder for this program (not created here)."""
-    if sys.platform.startswith("win"):
+    """The platform's cache folder for this program (not created here); XDG_CACHE_HOME moves it."""
+    if asked := os.environ.get("XDG_CACHE_HOME"):
+        base = Path(asked)
+    elif sys.platform.startswith("win"):
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
         base = Path.home() / "Library" / "Caches"
     else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        base = Path.home() / ".cache"
     return base / "worldsim"
 
 
