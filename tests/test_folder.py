@@ -219,6 +219,15 @@ def test_a_missing_world_lists_the_shipped_ones(tmp_path: Path) -> None:
         World.load(tmp_path / "nowhere")
 
 
+def test_weights_of_a_world_before_sharpening_load_without_it(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    stored = load_file(path)
+    del stored["tokenizer.decoder.sharpening"]
+    save_file(stored, path)
+
+    assert World.load(folder)._model.tokenizer.decoder.sharpening == 0
+
+
 def test_truncated_weights_name_the_file(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])

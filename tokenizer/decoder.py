@@ -1,12 +1,16 @@
 """Latents to pixels, one frame at a time, carrying texture over from the picture before.
 
     flow, mask, paint = net(z, E(y), y)
-    y' = (1 - w) * warp(y, g * flow) + w * paint        w = g * mask
+    y' = (1 - w) * warp(y, g * flow) + w * sharp        w = g * mask
+    sharp = paint + s * (paint - mean of 3 x 3)
 
 as a video codec moves what it has already sent instead of sending it again. The gate g opens where
 the wanted latent z is not the latent E(y) of the picture that is there: what nobody wants to
 change stays as it is. Without it, a picture that was encoded and decoded over and over lost itself
 in errors within half a second (docs/log.md, 2026-11-22).
+
+What is painted under a loss is softer than what was seen. `sharpening`, s, gives the grain back; it
+is no weight that is trained, but solved when training is over (training/sharpen.py).
 
 The cache is that picture: fixed size, a value that is passed in and returned. A cleared one is
 gray.
@@ -26,6 +30,8 @@ GATE = 0.02  # mean square difference of two tokens at which the gate is two thi
 
 
 class Decoder(nn.Module):
+    sharpening: Tensor
+
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         (fine, middle, coarse), hidden = config.decoder_widths, config.decoder_hidden
@@ -40,6 +46,7 @@ class Decoder(nn.Module):
         self.fine = nn.Sequential(Residual(fine, hidden[0]), nn.SiLU())
         self.paint = Conv(fine, 4 * config.stem**2, 1)
         nn.init.zeros_(self.flow.weight)
+        self.register_buffer("sharpening", torch.zeros(()))
 
     def cleared(self, batch: int) -> Tensor:
         """The picture of a decoder that has shown nothing yet, (B, 3, H, W)."""
@@ -62,6 +69,8 @@ class Decoder(nn.Module):
         x = self.fine(x + self.carry(F.pixel_unshuffle(moved, self.config.stem)))
         painted = F.pixel_shuffle(self.paint(x), self.config.stem).float()
         paint, mask = painted.split([3, 1], dim=1)
+        soft = F.avg_pool2d(paint, 3, stride=1, padding=1, count_include_pad=False)
+        paint = paint + self.sharpening * (paint - soft)
         return torch.lerp(moved, paint, torch.sigmoid(mask) * _resize(gate, paint))
 
 

@@ -221,6 +221,7 @@ def read_weights(folder: Path, model: nn.Module) -> str:
         raise CheckpointError(
             f"{path}: {error}; the file is missing or truncated, get the world again"
         ) from error
+    stored.setdefault("tokenizer.decoder.sharpening", torch.zeros(()))  # worlds before it had none
     wanted = model.state_dict()
     for name, tensor in wanted.items():
         if name not in stored or stored[name].shape != tensor.shape:

@@ -41,6 +41,23 @@ def test_decoding_in_two_parts_with_the_picture_carried_equals_decoding_at_once(
     assert torch.equal(torch.cat([first, second], dim=1), whole)
 
 
+def test_sharpening_adds_grain_to_what_is_painted_alone() -> None:
+    tokenizer = model()
+    latents, cleared = tokenizer.encode(pixels()), tokenizer.decoder.cleared(2)
+    soft, _ = tokenizer.decode(latents, cleared)
+
+    tokenizer.decoder.sharpening.fill_(0.5)
+    crisp, _ = tokenizer.decode(latents, cleared)
+    code = tokenizer.encode(pixels())[:, 0]
+    kept = tokenizer.decoder(code, code, pixels()[:, 0])
+
+    def grain(frames: torch.Tensor) -> float:
+        return float(frames.diff(dim=-1).square().mean())
+
+    assert grain(crisp) > 1.05 * grain(soft)
+    torch.testing.assert_close(kept, pixels()[:, 0])  # nobody wants it to change
+
+
 def test_later_frames_never_change_earlier_latents_or_pictures() -> None:
     tokenizer, clip = model(), pixels()
     changed = clip.clone()

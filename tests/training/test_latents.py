@@ -68,13 +68,23 @@ def test_another_tokenizer_makes_its_own_and_the_old_ones_go(
     tmp_path: Path, tokenizer: Tokenizer
 ) -> None:
     encode_footage(tokenizer, footage("a"), tmp_path)
-    before = weights_hash(tokenizer)
-    next(tokenizer.parameters()).data[0] += 1
+    before = weights_hash(tokenizer.encoder)
+    next(tokenizer.encoder.parameters()).data[0] += 1
 
     encode_footage(tokenizer, footage("a"), tmp_path)
 
-    assert weights_hash(tokenizer) != before
-    assert [path.name for path in tmp_path.iterdir()] == [weights_hash(tokenizer)[:24]]
+    assert weights_hash(tokenizer.encoder) != before
+    assert [path.name for path in tmp_path.iterdir()] == [weights_hash(tokenizer.encoder)[:24]]
+
+
+def test_a_decoder_that_learned_changes_no_latents(
+    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode_footage(tokenizer, footage("a"), tmp_path)
+    monkeypatch.setattr(latents, "_encode", no_encoding)
+    next(tokenizer.decoder.parameters()).data[0] += 1
+
+    encode_footage(tokenizer, footage("a"), tmp_path)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path, tokenizer: Tokenizer) -> None:

@@ -37,6 +37,7 @@ from worldsim.training.objects_stage import ObjectsStage
 from worldsim.training.plan import Plan, plan_from_minutes, plan_from_steps, read_plan
 from worldsim.training.presets import Batches, Preset
 from worldsim.training.say import say
+from worldsim.training.sharpen import sharpen
 from worldsim.training.sound_stage import Sounds, SoundStage, with_silence
 from worldsim.training.streams import Streams
 from worldsim.training.strips import Strips
@@ -87,6 +88,7 @@ class Course:
         started = time.time()
         tokenizer, dynamics = self.model.tokenizer, self.model.dynamics
         if plan["tokenizer"]:
+            tokenizer.decoder.sharpening.zero_()  # the decoder would learn to undo it
             strips = Strips(self.run, self.footage, self.config)
             averaged = fit(
                 self._tokenizer_stage(self.model),
@@ -96,6 +98,7 @@ class Course:
                 watch=strips.tokenizer,
             )
             tokenizer.load_state_dict(averaged.state_dict())
+            say(f"sharpening of what is painted: {sharpen(tokenizer, self.footage.frames):.2f}")
         with distributed.first_alone():
             latents = encode_footage(tokenizer, self.footage, self.run / "latents")
         told = self._learn_actions(plan, latents, care)

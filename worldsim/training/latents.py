@@ -1,6 +1,6 @@
-"""What the tokenizer makes of the footage, kept until the tokenizer changes.
+"""What the tokenizer makes of the footage, kept until its encoder changes.
 
-RUN/latents/<hash of the tokenizer>/<name of the video's frames>.npy, float16 (T, P, C)
+RUN/latents/<hash of its encoder>/<name of the video's frames>.npy, float16 (T, P, C)
 """
 
 import hashlib
@@ -28,7 +28,7 @@ def encode_footage(
     Those of another tokenizer are removed.
     """
     tokenizer = tokenizer.eval()
-    folder = directory / weights_hash(tokenizer)[:24]
+    folder = directory / weights_hash(tokenizer.encoder)[:24]
     for other in set(directory.glob("*")) - {folder}:
         shutil.rmtree(other)
     folder.mkdir(parents=True, exist_ok=True)
